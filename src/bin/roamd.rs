@@ -1,0 +1,3 @@
+//! roamd.
+
+fn main() {}

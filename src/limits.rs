@@ -1,0 +1,115 @@
+//! Every limit of the product, with its default: what it bounds and what happens when it is hit.
+
+use std::time::Duration;
+
+/// Largest client frame before Welcome. Larger: FRAME_TOO_LARGE, close.
+pub const GREETING_FRAME_BYTES_MAX: usize = 4 * 1024;
+/// Largest client frame after Welcome. Larger: FRAME_TOO_LARGE, close.
+pub const CLIENT_FRAME_BYTES_MAX: usize = 128 * 1024;
+/// Largest server frame; no batch passes it.
+pub const SERVER_FRAME_BYTES_MAX: usize = 1024 * 1024;
+/// A sync batch aims at this size.
+pub const BATCH_BYTES_TARGET: usize = 256 * 1024;
+/// Most fields counted in one client frame before it is decoded. More: TOO_MANY_ITEMS, close.
+pub const FRAME_FIELDS_MAX: usize = 4096;
+/// First frame must be complete by then: HELLO_TIMEOUT, close.
+pub const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest content type, in bytes. Longer: INVALID_ARGUMENT.
+pub const CONTENT_TYPE_BYTES_MAX: usize = 127;
+/// Longest group title, in bytes. Longer: INVALID_ARGUMENT.
+pub const TITLE_BYTES_MAX: usize = 256;
+/// Most users named in one message. More: TOO_MANY_ITEMS.
+pub const MENTIONS_MAX: usize = 64;
+/// Most users or conversations in one call. More: TOO_MANY_ITEMS.
+pub const ITEMS_PER_CALL_MAX: usize = 1000;
+/// Most users written out in one membership entry; the rest is counted.
+pub const ENTRY_USERS_MAX: usize = 32;
+/// Largest history page. Larger requests: INVALID_ARGUMENT.
+pub const HISTORY_PAGE_MAX: u32 = 200;
+/// Largest page of conversations. Larger requests: INVALID_ARGUMENT.
+pub const LIST_PAGE_MAX: u32 = 200;
+/// Largest page of members. Larger requests: INVALID_ARGUMENT.
+pub const MEMBER_PAGE_MAX: u32 = 1000;
+/// Most entries in one SyncPull. Larger requests: INVALID_ARGUMENT.
+pub const PULL_PAGE_MAX: u32 = 1000;
+/// Most conversations named in CaughtUp; `complete` tells when there are more.
+pub const CAUGHT_UP_CONVERSATIONS_MAX: usize = 200;
+/// A client sends at most one ack per so many entries ...
+pub const CLIENT_ACK_ENTRIES: u64 = 64;
+/// ... or so many bytes ...
+pub const CLIENT_ACK_BYTES: u64 = 64 * 1024;
+/// ... or this long after the first un-acked entry.
+pub const CLIENT_ACK_DELAY_MAX: Duration = Duration::from_millis(200);
+/// The server writes cursors when so many devices are dirty ...
+pub const CURSOR_FLUSH_DEVICES: u64 = 256;
+/// ... or this long after the first.
+pub const CURSOR_FLUSH_DELAY_MAX: Duration = Duration::from_millis(250);
+/// At most one READ entry per conversation in this time.
+pub const READ_ENTRY_INTERVAL: Duration = Duration::from_secs(2);
+
+/// What an operator may set. Every field has its default in [`Limits::default`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Inbox retention by count, per user. Older entries are trimmed, first in first out.
+    pub inbox_entries: u64,
+    /// Inbox retention by age.
+    pub inbox_age: Duration,
+    /// How long a retry of a send is recognised; at least 8 days.
+    pub idempotency_window: Duration,
+    /// Most remembered sends per device. Beyond it the oldest become STALE before the window ends.
+    pub idempotency_entries: u64,
+    /// Largest content of a message, in bytes. Larger: CONTENT_TOO_LARGE.
+    pub content_bytes: usize,
+    /// Members up to which a message is written to every member's inbox.
+    pub fanout_members: usize,
+    /// Most members of a group. More: TOO_MANY_MEMBERS.
+    pub members_per_group: usize,
+    /// Most conversations of one user. More: FORBIDDEN for the one who adds.
+    pub conversations_per_user: usize,
+    /// Most devices of one user. More: TOO_MANY_DEVICES.
+    pub devices_per_user: usize,
+    /// Entries sent and not acked before the server stops reading the inbox for a session.
+    pub unacked_entries: u32,
+    /// Bytes sent and not acked before the server stops reading the inbox for a session.
+    pub unacked_bytes: u32,
+    /// Requests of one session without a reply. More: the server stops reading the socket.
+    pub outstanding_requests: u32,
+    /// A client sends any frame at least this often; silent for three intervals: IDLE.
+    pub heartbeat_interval: Duration,
+    /// A connection whose socket takes nothing for so long is closed: IDLE.
+    pub write_stall: Duration,
+    /// Open connections. More: accepted and told OVERLOADED.
+    pub connections: usize,
+    /// Connections before Welcome. More: the oldest is closed.
+    pub greeting_connections: usize,
+    /// Sends one session may make per second, sustained. 0 = no limit. More: RATE_LIMITED.
+    pub sends_per_second: u32,
+    /// Sends one session may make at once above the sustained rate.
+    pub sends_burst: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        const DAY: Duration = Duration::from_secs(24 * 3600);
+        Self {
+            inbox_entries: 1000,
+            inbox_age: DAY * 7,
+            idempotency_window: DAY * 9,
+            idempotency_entries: 1_000_000,
+            content_bytes: 64 * 1024,
+            fanout_members: 500,
+            members_per_group: 500,
+            conversations_per_user: 5000,
+            devices_per_user: 16,
+            unacked_entries: 1000,
+            unacked_bytes: 1024 * 1024,
+            outstanding_requests: 256,
+            heartbeat_interval: Duration::from_secs(30),
+            write_stall: Duration::from_secs(30),
+            connections: 20_000,
+            greeting_connections: 1000,
+            sends_per_second: 0,
+            sends_burst: 100,
+        }
+    }
+}

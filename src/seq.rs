@@ -1,0 +1,63 @@
+//! Sequence numbers of the two logs: dense, 1-based, never reused.
+//!
+//! 0 stands for "before the first": a cursor at 0 has nothing, a log with head 0 is empty.
+
+use std::fmt;
+
+macro_rules! sequence {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(u64);
+
+        impl $name {
+            /// Before the first.
+            pub const ZERO: Self = Self(0);
+
+            /// Wraps a number from the wire or the disk.
+            #[must_use]
+            pub const fn new(number: u64) -> Self {
+                Self(number)
+            }
+
+            /// The number.
+            #[must_use]
+            pub const fn number(self) -> u64 {
+                self.0
+            }
+
+            /// The one after this.
+            #[must_use]
+            pub const fn next(self) -> Self {
+                Self(self.0.saturating_add(1))
+            }
+
+            /// The one before this; [`Self::ZERO`] stays.
+            #[must_use]
+            pub const fn previous(self) -> Self {
+                Self(self.0.saturating_sub(1))
+            }
+
+            /// How many lie in `(earlier, self]`; 0 when `earlier` is not earlier.
+            #[must_use]
+            pub const fn since(self, earlier: Self) -> u64 {
+                self.0.saturating_sub(earlier.0)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+sequence! {
+    /// Place of an entry in a user's inbox.
+    InboxSeq
+}
+sequence! {
+    /// Place of a message in a conversation's history.
+    HistorySeq
+}
