@@ -111,7 +111,7 @@ text_id! {
 impl ConversationId {
     /// The id of the direct conversation of two users: the same whoever starts.
     ///
-    /// A 128-bit hash (XXH3) of the two length-prefixed ids in byte order, as `d` and 26 base-32
+    /// A 128-bit hash (XXH3) of the two length-prefixed ids in byte order, as `d.` and 26 base-32
     /// characters, so it neither names the two nor exceeds the id limit.
     #[must_use]
     pub fn direct(a: &UserId, b: &UserId) -> Self {
@@ -121,13 +121,22 @@ impl ConversationId {
             bytes.push(id.as_bytes().len() as u8);
             bytes.extend_from_slice(id.as_bytes());
         }
-        Self(format!("d{}", base32(xxhash_rust::xxh3::xxh3_128(&bytes), 26)).into())
+        Self(format!("d.{}", base32(xxhash_rust::xxh3::xxh3_128(&bytes), 26)).into())
     }
 
-    /// The id of a group the server names: `g` and 13 base-32 characters of a unique number.
+    /// The id of a group the server names: `g.` and 13 base-32 characters of a unique number.
     #[must_use]
     pub fn group(number: u64) -> Self {
-        Self(format!("g{}", base32(u128::from(number), 13)).into())
+        Self(format!("g.{}", base32(u128::from(number), 13)).into())
+    }
+}
+
+impl ConversationId {
+    /// Whether the id is of the form the server itself gives (`d.` or `g.`), which no caller may
+    /// choose: a chosen id must never meet a direct conversation of others.
+    #[must_use]
+    pub fn is_reserved(&self) -> bool {
+        self.0.starts_with("d.") || self.0.starts_with("g.")
     }
 }
 
@@ -212,7 +221,8 @@ mod tests {
             ConversationId::direct(&id("ab"), &id("c")),
             ConversationId::direct(&id("a"), &id("bc"))
         );
-        assert_eq!(ab.as_str().len(), 27);
+        assert_eq!(ab.as_str().len(), 28);
+        assert!(ab.is_reserved());
         assert!(ConversationId::new(ab.as_str()).is_ok());
     }
 }

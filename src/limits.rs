@@ -56,8 +56,6 @@ pub struct Limits {
     pub inbox_age: Duration,
     /// How long a retry of a send is recognised; at least 8 days.
     pub idempotency_window: Duration,
-    /// Most remembered sends per device. Beyond it the oldest become STALE before the window ends.
-    pub idempotency_entries: u64,
     /// Largest content of a message, in bytes. Larger: CONTENT_TOO_LARGE.
     pub content_bytes: usize,
     /// Members up to which a message is written to every member's inbox.
@@ -95,7 +93,6 @@ impl Default for Limits {
             inbox_entries: 1000,
             inbox_age: DAY * 7,
             idempotency_window: DAY * 9,
-            idempotency_entries: 1_000_000,
             content_bytes: 64 * 1024,
             fanout_members: 500,
             members_per_group: 500,

@@ -61,3 +61,26 @@ sequence! {
     /// Place of a message in a conversation's history.
     HistorySeq
 }
+
+/// A range of history rows, both ends included; empty when `first > last`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// First row.
+    pub first: HistorySeq,
+    /// Last row.
+    pub last: HistorySeq,
+}
+
+impl Span {
+    /// Whether it has no rows.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.first > self.last
+    }
+
+    /// How many rows it has.
+    #[must_use]
+    pub fn len(self) -> u64 {
+        if self.is_empty() { 0 } else { self.last.since(self.first) + 1 }
+    }
+}

@@ -1,0 +1,276 @@
+//! What one user has to do with one conversation: the intervals it may read and its read marker.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::{
+    message::{HistoryPolicy, Role},
+    seq::{HistorySeq, Span},
+    store::codec::{Malformed, put_varint, read_u8, read_varint},
+    time::Timestamp,
+};
+
+const VERSION: u8 = 1;
+
+/// Rows a user may read: from its join (less what the policy adds) until it left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Interval {
+    /// First visible row.
+    pub first: HistorySeq,
+    /// Last visible row; none while the user is a member.
+    pub last: Option<HistorySeq>,
+}
+
+/// Row of [`crate::store::catalogue::Table::Membership`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Membership {
+    /// The user's rights; none when it has left.
+    pub role: Option<Role>,
+    /// When it last joined.
+    pub joined: Timestamp,
+    /// Ascending and apart; the last one is open while the user is a member.
+    pub intervals: Vec<Interval>,
+    /// Everything up to here is read.
+    pub read_seq: HistorySeq,
+    /// Ordinal at `read_seq`: what unread is counted from.
+    pub read_ordinal: u64,
+    /// The read marker that the user's devices were last told of.
+    pub announced_seq: HistorySeq,
+    /// Ordinal at the last visible row, once the user has left.
+    pub left_ordinal: u64,
+}
+
+impl Membership {
+    /// A user that joins now. `head` and `ordinal` are those of the newest message.
+    #[must_use]
+    pub fn join(
+        role: Role,
+        policy: HistoryPolicy,
+        head: HistorySeq,
+        ordinal: u64,
+        now: Timestamp,
+    ) -> Self {
+        let mut membership = Self {
+            role: None,
+            joined: now,
+            intervals: Vec::new(),
+            read_seq: HistorySeq::ZERO,
+            read_ordinal: 0,
+            announced_seq: HistorySeq::ZERO,
+            left_ordinal: 0,
+        };
+        membership.rejoin(role, policy, head, ordinal, now);
+        membership
+    }
+
+    /// Opens a new interval. What was written in between stays unseen, if the policy says so, and
+    /// is never unread.
+    pub fn rejoin(
+        &mut self,
+        role: Role,
+        policy: HistoryPolicy,
+        head: HistorySeq,
+        ordinal: u64,
+        now: Timestamp,
+    ) {
+        let first = match policy {
+            HistoryPolicy::SinceJoin => head.next(),
+            HistoryPolicy::LastN(count) => {
+                HistorySeq::new((head.number() + 1).saturating_sub(u64::from(count)).max(1))
+            }
+            HistoryPolicy::Full => HistorySeq::new(1),
+        };
+        self.role = Some(role);
+        self.joined = now;
+        // Intervals that the new one reaches back over become part of it.
+        let mut start = first;
+        while let Some(old) = self.intervals.last() {
+            let end = old.last.unwrap_or(head);
+            if end.next() < start {
+                break;
+            }
+            start = start.min(old.first);
+            self.intervals.pop();
+        }
+        self.intervals.push(Interval { first: start, last: None });
+        self.read_seq = self.read_seq.max(head);
+        self.read_ordinal = self.read_ordinal.max(ordinal);
+        self.announced_seq = self.announced_seq.max(self.read_seq);
+        self.left_ordinal = 0;
+    }
+
+    /// Closes the open interval.
+    pub fn leave(&mut self, head: HistorySeq, ordinal: u64) {
+        self.role = None;
+        self.left_ordinal = ordinal;
+        if let Some(open) = self.intervals.last_mut() {
+            open.last = Some(head);
+            if open.first > head {
+                self.intervals.pop();
+            }
+        }
+    }
+
+    /// Whether the user is a member now.
+    #[must_use]
+    pub fn is_member(&self) -> bool {
+        self.role.is_some()
+    }
+
+    /// The visible spans, ascending and none empty.
+    pub fn visible(&self, head: HistorySeq) -> impl DoubleEndedIterator<Item = Span> + Clone {
+        self.intervals
+            .iter()
+            .map(move |i| Span { first: i.first, last: i.last.unwrap_or(head) })
+            .filter(|span| !span.is_empty())
+    }
+
+    /// From oldest to newest visible row, gaps between intervals included. Empty when nothing is
+    /// visible.
+    #[must_use]
+    pub fn hull(&self, head: HistorySeq) -> Span {
+        let mut visible = self.visible(head);
+        match visible.next() {
+            Some(first) => Span { first: first.first, last: visible.last().unwrap_or(first).last },
+            None => Span { first: head.next(), last: head },
+        }
+    }
+
+    /// Whether the user may see this row.
+    #[must_use]
+    pub fn sees(&self, seq: HistorySeq) -> bool {
+        self.intervals
+            .iter()
+            .any(|i| i.first <= seq && i.last.is_none_or(|last| seq <= last))
+    }
+
+    /// Countable messages after the read marker: a subtraction, so it cannot drift. `ordinal` is
+    /// that of the conversation's newest message.
+    #[must_use]
+    pub fn unread(&self, ordinal: u64) -> u64 {
+        self.visible_ordinal(ordinal).saturating_sub(self.read_ordinal)
+    }
+
+    /// The ordinal at the newest row the user may see.
+    #[must_use]
+    pub fn visible_ordinal(&self, ordinal: u64) -> u64 {
+        if self.is_member() { ordinal } else { self.left_ordinal }
+    }
+
+    /// Moves the read marker forward; says whether it moved.
+    pub fn mark_read(&mut self, seq: HistorySeq, ordinal: u64) -> bool {
+        if seq <= self.read_seq {
+            return false;
+        }
+        self.read_seq = seq;
+        self.read_ordinal = self.read_ordinal.max(ordinal);
+        true
+    }
+
+    /// The stored bytes.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        let mut out = BytesMut::with_capacity(32);
+        out.put_u8(VERSION);
+        out.put_u8(super::record::role_byte(self.role));
+        put_varint(&mut out, self.joined.millis());
+        put_varint(&mut out, self.read_seq.number());
+        put_varint(&mut out, self.read_ordinal);
+        put_varint(&mut out, self.announced_seq.number());
+        put_varint(&mut out, self.left_ordinal);
+        put_varint(&mut out, self.intervals.len() as u64);
+        for interval in &self.intervals {
+            put_varint(&mut out, interval.first.number());
+            put_varint(&mut out, interval.last.map_or(0, |last| last.number() + 1));
+        }
+        out.freeze()
+    }
+
+    /// The row of stored bytes.
+    ///
+    /// # Errors
+    /// [`Malformed`] when the bytes are not such a row.
+    pub fn decode(mut row: Bytes) -> Result<Self, Malformed> {
+        let input = &mut row;
+        if read_u8(input)? != VERSION {
+            return Err(Malformed);
+        }
+        let role = super::record::role_from_byte(read_u8(input)?)?;
+        let joined = Timestamp::from_millis(read_varint(input)?);
+        let read_seq = HistorySeq::new(read_varint(input)?);
+        let read_ordinal = read_varint(input)?;
+        let announced_seq = HistorySeq::new(read_varint(input)?);
+        let left_ordinal = read_varint(input)?;
+        let mut intervals = Vec::new();
+        for _ in 0..read_varint(input)? {
+            let first = HistorySeq::new(read_varint(input)?);
+            let last = read_varint(input)?.checked_sub(1).map(HistorySeq::new);
+            intervals.push(Interval { first, last });
+        }
+        Ok(Self { role, joined, intervals, read_seq, read_ordinal, announced_seq, left_ordinal })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_millis(1);
+
+    fn at(seq: u64) -> HistorySeq {
+        HistorySeq::new(seq)
+    }
+
+    #[test]
+    fn a_rejoined_member_sees_two_intervals_and_counts_only_the_new_one() {
+        let mut row = Membership::join(Role::Member, HistoryPolicy::SinceJoin, at(10), 10, NOW);
+        assert_eq!(row.unread(12), 2);
+        row.leave(at(12), 12);
+        assert_eq!((row.unread(40), row.sees(at(12)), row.sees(at(13))), (2, true, false));
+        row.rejoin(Role::Member, HistoryPolicy::SinceJoin, at(20), 20, NOW);
+        assert_eq!(row.unread(20), 0);
+        let seen: Vec<u64> = (1..=25).filter(|seq| row.sees(at(*seq))).collect();
+        assert_eq!(seen, [11, 12, 21, 22, 23, 24, 25]);
+        assert_eq!(row.hull(at(25)), Span { first: at(11), last: at(25) });
+    }
+
+    #[test]
+    fn a_policy_that_reaches_back_merges_intervals() {
+        let mut row = Membership::join(Role::Member, HistoryPolicy::SinceJoin, at(0), 0, NOW);
+        row.leave(at(5), 5);
+        row.rejoin(Role::Member, HistoryPolicy::LastN(3), at(8), 8, NOW);
+        assert_eq!(row.intervals, [Interval { first: at(1), last: None }]);
+        row.leave(at(8), 8);
+        row.rejoin(Role::Member, HistoryPolicy::LastN(3), at(20), 20, NOW);
+        assert_eq!(row.intervals.len(), 2);
+        row.leave(at(20), 20);
+        row.rejoin(Role::Member, HistoryPolicy::Full, at(30), 30, NOW);
+        assert_eq!(row.intervals, [Interval { first: at(1), last: None }]);
+    }
+
+    proptest! {
+        #[test]
+        fn rows_round_trip(steps in proptest::collection::vec((0u64..5, 0u8..3), 0..8)) {
+            let mut head = at(0);
+            let mut row = Membership::join(Role::Owner, HistoryPolicy::SinceJoin, head, 0, NOW);
+            for (messages, step) in steps {
+                head = at(head.number() + messages);
+                match step {
+                    0 if row.is_member() => row.leave(head, head.number()),
+                    1 if !row.is_member() => {
+                        row.rejoin(Role::Admin, HistoryPolicy::LastN(2), head, head.number(), NOW);
+                    }
+                    _ => { row.mark_read(head, head.number()); }
+                }
+                prop_assert!(row.intervals.windows(2).all(|w| w[0].last.is_some_and(|l| l < w[1].first)));
+            }
+            prop_assert_eq!(Membership::decode(row.encode()), Ok(row));
+        }
+
+        #[test]
+        fn reading_anything_never_panics(bytes: Vec<u8>) {
+            let _ = Membership::decode(Bytes::from(bytes));
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! What goes into the engine and what comes out.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::{
+    id::{ClientMessageId, ConversationId, DeviceId, Epoch, SessionId, UserId},
+    request::{ConversationUnread, Direction, Position, Reply, Request, Verdict},
+    seq::{HistorySeq, InboxSeq, Span},
+};
+
+/// Who speaks: stamped from the session, never from a frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// From the verified token.
+    pub user: UserId,
+    /// From Hello.
+    pub device: DeviceId,
+    /// Which life of the device.
+    pub session: SessionId,
+}
+
+/// One thing to do.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// A session opens: compare versions.
+    Attach {
+        /// Where the device's copy ends.
+        resume: Option<Position>,
+        /// More missing than this: too long. 0 = no limit.
+        missed_entries: u32,
+        /// Free text.
+        platform: Arc<str>,
+    },
+    /// After TooLong: compare again.
+    Resume(Position),
+    /// The stream has reached the head: what is the state there?
+    CaughtUp,
+    /// The device has stored everything up to here.
+    Cursor(InboxSeq),
+    /// A request of the protocol.
+    Request(Request),
+}
+
+/// The outcome of the version compare.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Compared {
+    /// The data set.
+    pub epoch: Epoch,
+    /// Newest entry.
+    pub head: InboxSeq,
+    /// Oldest kept entry.
+    pub first: InboxSeq,
+    /// Stored cursor.
+    pub cursor: InboxSeq,
+    /// What follows.
+    pub verdict: Verdict,
+    /// For the TooLong path.
+    pub snapshot: Bytes,
+    /// Exact at `head`.
+    pub unread_total: u64,
+    /// Highest accepted number of the device.
+    pub last_client_id: ClientMessageId,
+}
+
+/// Leave to read a part of a history: what the engine, which knows who may see what, allows the
+/// session to fetch on its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HistoryGrant {
+    /// Which history.
+    pub conversation: ConversationId,
+    /// Rows to read.
+    pub span: Span,
+    /// Content bytes to stop at.
+    pub max_bytes: usize,
+    /// Which way the page goes, hence which end is cut when there is too much.
+    pub direction: Direction,
+    /// Everything visible, gaps included.
+    pub visible: Span,
+}
+
+/// What the engine answers. Leaves the process only after the next flush.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// Nothing to say.
+    Nothing,
+    /// Ready as it is.
+    Reply(Reply),
+    /// Ready but for previews: the last message of each conversation is to be read.
+    Previews(Reply),
+    /// Read this page of history.
+    History(HistoryGrant),
+    /// Read these entries of the caller's inbox, up to the second one.
+    Pull(InboxSeq, InboxSeq, u32),
+    /// Version compare of a session that opens.
+    Attached(Box<Compared>),
+    /// Version compare after TooLong.
+    Resumed(Box<Compared>),
+    /// The state at the head.
+    CaughtUp {
+        /// Position of everything below.
+        seq: InboxSeq,
+        /// Of the user.
+        unread_total: u64,
+        /// The largest part of it.
+        changed: Vec<ConversationUnread>,
+        /// Whether that is all.
+        complete: bool,
+    },
+}
+
+/// The newest message of a conversation, as far as counting and sorting need it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tip {
+    pub(super) head: HistorySeq,
+    pub(super) ordinal: u64,
+    pub(super) time: crate::time::Timestamp,
+}

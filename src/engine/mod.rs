@@ -1,0 +1,275 @@
+//! The engine: the rules, applied to one command at a time.
+//!
+//! [`Engine::apply`] takes a command and the time, stages at most one commit, and returns the
+//! answer. Nothing it returns may leave the process before [`Engine::flush`] has made what it rests
+//! on durable; the shell applies a batch of commands, flushes once, and then delivers. The engine
+//! owns the store's writer and is the only place where rights are decided. It knows no sockets, no
+//! protobuf and no clock.
+//!
+//! State it keeps of its own is a cache over the store ([`open`]) or may be lost without harm:
+//! cursors waiting to be written (a crash moves a cursor back, which means redelivery, never loss)
+//! and READ entries held back (the marker itself is durable at once; the entry is made up for when
+//! the user's next device connects).
+
+mod attach;
+mod command;
+mod group;
+mod lists;
+mod mark;
+mod open;
+mod page;
+pub mod read;
+mod send;
+
+use std::time::Instant;
+
+use hashbrown::{HashMap, HashSet};
+
+pub use self::command::{Answer, Caller, Command, Compared, HistoryGrant};
+use self::{mark::ReadEntries, open::Cache};
+use crate::{
+    ack::{DelayedAck, DelayedAckConfig},
+    id::{DeviceId, Epoch, UserId},
+    limits::{CURSOR_FLUSH_DELAY_MAX, CURSOR_FLUSH_DEVICES, Limits},
+    request::{ErrorCode, Refusal, Reply, Request},
+    seq::InboxSeq,
+    store::{StoreError, Writer},
+    time::Timestamp,
+};
+
+/// Why a command was not done: refused to the caller, or the store failed for all.
+#[derive(Debug)]
+enum Stop {
+    Refused(Refusal),
+    Store(StoreError),
+}
+
+impl From<StoreError> for Stop {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<crate::store::codec::Malformed> for Stop {
+    fn from(error: crate::store::codec::Malformed) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+fn refuse(code: ErrorCode, detail: impl Into<String>) -> Stop {
+    Stop::Refused(Refusal::new(code, detail))
+}
+
+/// Missing and forbidden look the same.
+fn not_found() -> Stop {
+    refuse(ErrorCode::NotFound, "no such conversation")
+}
+
+/// Wall clock for what is stored, monotonic clock for timers.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// Wall clock.
+    pub wall: Timestamp,
+    /// Monotonic clock.
+    pub mono: Instant,
+}
+
+/// The owner of all state. One per store.
+#[derive(Debug)]
+pub struct Engine {
+    writer: Writer,
+    epoch: Epoch,
+    limits: Limits,
+    cache: Cache,
+    cursors: HashMap<(UserId, DeviceId), InboxSeq>,
+    cursor_timer: DelayedAck,
+    read_entries: ReadEntries,
+    next_id: u64,
+    reserved_ids: u64,
+    touched: HashSet<UserId>,
+}
+
+impl Engine {
+    /// An engine over an open store.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn new(writer: Writer, epoch: Epoch, limits: Limits) -> Result<Self, StoreError> {
+        let next_id = send::stored_ids(&writer)?;
+        Ok(Self {
+            writer,
+            epoch,
+            limits,
+            cache: Cache::default(),
+            cursors: HashMap::new(),
+            cursor_timer: DelayedAck::new(DelayedAckConfig {
+                count_max: CURSOR_FLUSH_DEVICES,
+                bytes_max: u64::MAX,
+                delay_max: CURSOR_FLUSH_DELAY_MAX,
+            }),
+            read_entries: ReadEntries::default(),
+            next_id,
+            reserved_ids: next_id,
+            touched: HashSet::new(),
+        })
+    }
+
+    /// Does one command. The answer may leave after the next [`Engine::flush`].
+    ///
+    /// # Errors
+    /// When the store fails: final, nothing more may be answered.
+    pub fn apply(
+        &mut self,
+        now: Now,
+        caller: &Caller,
+        command: &Command,
+    ) -> Result<Answer, StoreError> {
+        let mut outcome = self.dispatch(now, caller, command);
+        if matches!(outcome, Err(Stop::Store(StoreError::Conflict))) {
+            // Something cached was out of date. Look again, once.
+            self.cache = Cache::default();
+            self.reserved_ids = self.next_id;
+            outcome = self.dispatch(now, caller, command);
+        }
+        if outcome.is_err() {
+            // The commit that reserved ids may be the one that was not staged.
+            self.reserved_ids = self.next_id;
+        }
+        match outcome {
+            Ok(answer) => Ok(answer),
+            Err(Stop::Refused(refusal)) => Ok(Answer::Reply(Reply::Refused(refusal))),
+            Err(Stop::Store(error @ StoreError::Damaged(_))) => {
+                // One damaged record stops the request that needs it, not the others.
+                tracing::error!(%error, user = %caller.user, "request refused");
+                let refusal = Refusal::new(ErrorCode::Internal, "stored data is damaged");
+                Ok(Answer::Reply(Reply::Refused(refusal)))
+            }
+            Err(Stop::Store(error)) => Err(error),
+        }
+    }
+
+    fn dispatch(&mut self, now: Now, caller: &Caller, command: &Command) -> Result<Answer, Stop> {
+        match command {
+            Command::Attach { resume, missed_entries, platform } => {
+                self.attach(now, caller, *resume, *missed_entries, platform)
+            }
+            Command::Resume(position) => self.resume(now, caller, *position),
+            Command::CaughtUp => self.caught_up(caller),
+            Command::Cursor(seq) => self.cursor(now, caller, *seq),
+            Command::Request(request) => self.request(now, caller, request),
+        }
+    }
+
+    fn request(&mut self, now: Now, caller: &Caller, request: &Request) -> Result<Answer, Stop> {
+        match request {
+            Request::Send { to, client_id, draft } => self.send(now, caller, to, *client_id, draft),
+            Request::MarkRead { conversation, read_seq } => {
+                self.mark_read(now, caller, conversation, *read_seq)
+            }
+            Request::FetchHistory { conversation, direction, limit, max_bytes } => {
+                self.fetch_history(caller, conversation, *direction, *limit, *max_bytes)
+            }
+            Request::ListConversations { since, snapshot, page_token, limit } => {
+                self.list_conversations(caller, *since, snapshot.as_ref(), page_token, *limit)
+            }
+            Request::GetConversations { conversations } => {
+                self.conversation_items(caller, conversations)
+            }
+            Request::GetUnread { conversations, explain } => {
+                self.unread(caller, conversations, *explain)
+            }
+            Request::ListMembers { conversation, page_token, limit } => {
+                self.list_members(caller, conversation, page_token, *limit)
+            }
+            Request::SyncPull { after, limit } => self.sync_pull(caller, *after, *limit),
+            Request::CreateGroup { client_id, conversation, title, users, policy } => {
+                self.create_group(now, caller, *client_id, conversation.as_ref(), title, users, *policy)
+            }
+            Request::AddMembers { conversation, users } => {
+                self.add_members(now, caller, conversation, users)
+            }
+            Request::RemoveMembers { conversation, users } => {
+                self.remove_members(now, caller, conversation, users)
+            }
+            Request::LeaveGroup { conversation } => self.leave_group(now, caller, conversation),
+            Request::FeatureOff(name) => Err(refuse(
+                ErrorCode::FeatureOff,
+                format!("{name} is part of the protocol but not switched on in this server"),
+            )),
+            Request::Hello(_)
+            | Request::Resume(_)
+            | Request::Ack(_)
+            | Request::Ping { .. }
+            | Request::Bye
+            | Request::Unknown => {
+                Err(refuse(ErrorCode::WrongState, "this request is the session's own"))
+            }
+        }
+    }
+
+    /// The next time [`Engine::on_timer`] has something to do.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        [self.cursor_timer.deadline(), self.read_entries.deadline()].into_iter().flatten().min()
+    }
+
+    /// Writes cursors and READ entries whose time has come.
+    ///
+    /// # Errors
+    /// When the store fails: final.
+    pub fn on_timer(&mut self, now: Now) -> Result<(), StoreError> {
+        if self.cursor_timer.due(now.mono) {
+            self.write_cursors()?;
+        }
+        self.write_read_entries(now)
+    }
+
+    /// Writes everything that waits for a timer: before a drain ends.
+    ///
+    /// # Errors
+    /// When the store fails: final.
+    pub fn finish(&mut self, now: Now) -> Result<(), StoreError> {
+        self.write_cursors()?;
+        self.read_entries.hurry(now.mono);
+        self.write_read_entries(now)
+    }
+
+    /// Makes everything applied so far durable; returns the users whose inbox grew.
+    ///
+    /// # Errors
+    /// When the store fails. After [`StoreError::NoSpace`] it may be called again.
+    pub fn flush(&mut self) -> Result<HashSet<UserId>, StoreError> {
+        self.writer.flush()?;
+        Ok(std::mem::take(&mut self.touched))
+    }
+
+    /// Bytes applied and not yet flushed.
+    #[must_use]
+    pub fn staged_bytes(&self) -> usize {
+        self.writer.staged_bytes()
+    }
+
+    /// False once the store has failed.
+    #[must_use]
+    pub fn healthy(&self) -> bool {
+        self.writer.healthy()
+    }
+
+    /// The data set.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// Gives the store's writer back, to close the store.
+    #[must_use]
+    pub fn into_writer(self) -> Writer {
+        self.writer
+    }
+}

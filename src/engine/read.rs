@@ -1,0 +1,168 @@
+//! Reading what the engine has allowed: entries joined with their messages, pages, previews.
+//!
+//! Runs in the session's own thread, on durable data, without disturbing the engine. Content is
+//! joined here, when an entry is read (late binding).
+
+use super::{Answer, HistoryGrant};
+use crate::{
+    history,
+    id::{ConversationId, UserId},
+    inbox,
+    limits::BATCH_BYTES_TARGET,
+    message::{Entry, EntryKind},
+    request::{Batch, ConversationView, Direction, EntryView, PlacedMessage, Reply},
+    seq::{HistorySeq, InboxSeq},
+    store::{ReadLimit, Reader, StoreError, catalogue::LogKey},
+    time::Timestamp,
+};
+
+/// Entries of the user's inbox after `after` up to `upto`, joined; at most `entries`, and about
+/// `bytes` of content, but at least one if there is one. `head` is what is known of the inbox.
+///
+/// # Errors
+/// When the store cannot be read. Damage comes as [`EntryView::Hole`].
+pub fn entries(
+    reader: &Reader,
+    user: &UserId,
+    after: InboxSeq,
+    upto: InboxSeq,
+    entries: usize,
+    bytes: usize,
+) -> Result<Vec<EntryView>, StoreError> {
+    let wanted = usize::try_from(upto.since(after)).unwrap_or(usize::MAX).min(entries);
+    if wanted == 0 {
+        return Ok(Vec::new());
+    }
+    let limit = ReadLimit { entries: wanted, bytes };
+    let mut views = Vec::new();
+    let mut joined_bytes = 0;
+    for (_, entry) in inbox::read(reader, &LogKey::inbox(user), after, limit)? {
+        let view = join(reader, entry)?;
+        joined_bytes += weight(&view);
+        if joined_bytes > bytes && !views.is_empty() {
+            break;
+        }
+        views.push(view);
+    }
+    Ok(views)
+}
+
+fn join(reader: &Reader, entry: Option<Entry>) -> Result<EntryView, StoreError> {
+    let Some(Entry { time, kind }) = entry else {
+        return Ok(EntryView::Hole { time: Timestamp::default(), detail: "damaged entry" });
+    };
+    Ok(match kind {
+        EntryKind::Message { conversation, seq } => {
+            let message = history::row(reader, &LogKey::history(&conversation), seq)?;
+            EntryView::Message { time, message: PlacedMessage { conversation, seq, message } }
+        }
+        EntryKind::Read { conversation, read_seq } => {
+            EntryView::Read { time, conversation, read_seq }
+        }
+        EntryKind::Membership(change) => EntryView::Membership { time, change },
+        EntryKind::Unknown => EntryView::Hole { time, detail: "entry of a newer version" },
+    })
+}
+
+/// About how many bytes an entry takes on the wire.
+fn weight(view: &EntryView) -> usize {
+    match view {
+        EntryView::Message { message, .. } => {
+            128 + message.message.as_ref().map_or(0, |m| m.draft.content.len())
+        }
+        EntryView::Membership { change, .. } => 128 + 66 * change.users.len(),
+        EntryView::Read { .. } | EntryView::Hole { .. } => 96,
+    }
+}
+
+/// Turns an answer that has something to be read into its reply; others have none to give.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn complete(
+    reader: &Reader,
+    user: &UserId,
+    answer: Answer,
+) -> Result<Option<Reply>, StoreError> {
+    Ok(match answer {
+        Answer::Reply(reply) => Some(reply),
+        Answer::Previews(reply) => Some(previews(reader, reply)?),
+        Answer::History(grant) => Some(page(reader, grant)?),
+        Answer::Pull(after, head, limit) => {
+            let entries =
+                entries(reader, user, after, head, limit as usize, BATCH_BYTES_TARGET)?;
+            Some(Reply::Pulled(Batch { prev: after, head, entries }))
+        }
+        Answer::Nothing
+        | Answer::Attached(_)
+        | Answer::Resumed(_)
+        | Answer::CaughtUp { .. } => None,
+    })
+}
+
+fn page(reader: &Reader, grant: HistoryGrant) -> Result<Reply, StoreError> {
+    let HistoryGrant { conversation, span, max_bytes, direction, visible } = grant;
+    let rows = history::read(reader, &LogKey::history(&conversation), span)?;
+    let mut messages: Vec<PlacedMessage> = Vec::with_capacity(rows.len());
+    let mut bytes = 0;
+    let place = |(seq, message)| PlacedMessage { conversation: conversation.clone(), seq, message };
+    let mut fits = |row: &(HistorySeq, Option<crate::message::Message>), empty: bool| {
+        bytes += row.1.as_ref().map_or(0, |message| message.draft.content.len());
+        empty || bytes <= max_bytes
+    };
+    if let Direction::Newer(_) = direction {
+        for row in rows {
+            if !fits(&row, messages.is_empty()) {
+                break;
+            }
+            messages.push(place(row));
+        }
+    } else {
+        for row in rows.into_iter().rev() {
+            if !fits(&row, messages.is_empty()) {
+                break;
+            }
+            messages.push(place(row));
+        }
+        messages.reverse();
+    }
+    let complete = match (direction, messages.first(), messages.last()) {
+        (Direction::Newer(_), _, Some(last)) => last.seq >= visible.last,
+        (_, Some(first), _) => first.seq <= visible.first,
+        _ => true,
+    };
+    Ok(Reply::HistoryPage {
+        messages,
+        visible_first: visible.first,
+        visible_last: visible.last,
+        complete,
+    })
+}
+
+fn previews(reader: &Reader, mut reply: Reply) -> Result<Reply, StoreError> {
+    let mut fill = |view: &mut ConversationView| -> Result<(), StoreError> {
+        if view.visible_first <= view.visible_last {
+            view.last_message = preview(reader, &view.conversation, view.visible_last)?;
+        }
+        Ok(())
+    };
+    match &mut reply {
+        Reply::ConversationPage { conversations, .. } => {
+            conversations.iter_mut().try_for_each(&mut fill)?;
+        }
+        Reply::ConversationItems { items, .. } => {
+            items.iter_mut().flatten().try_for_each(&mut fill)?;
+        }
+        _ => {}
+    }
+    Ok(reply)
+}
+
+fn preview(
+    reader: &Reader,
+    conversation: &ConversationId,
+    seq: HistorySeq,
+) -> Result<Option<PlacedMessage>, StoreError> {
+    let message = history::row(reader, &LogKey::history(conversation), seq)?;
+    Ok(Some(PlacedMessage { conversation: conversation.clone(), seq, message }))
+}

@@ -1,0 +1,279 @@
+//! Sending: one history row, one pointer in every member's inbox, one memory of the retry; all in
+//! one commit.
+
+use std::sync::Arc;
+
+use xxhash_rust::xxh3::Xxh3;
+
+use super::{
+    Answer, Caller, Engine, Now, Stop,
+    command::Tip,
+    not_found,
+    open::{self, Open},
+    refuse,
+};
+use crate::{
+    conversation::{Conversation, Member, Membership},
+    history,
+    id::{ClientMessageId, ConversationId, MessageId, UserId},
+    inbox,
+    message::{
+        ConversationKind, Draft, Entry, EntryKind, HistoryPolicy, Message, Role,
+    },
+    request::{Destination, ErrorCode, Reply},
+    sent::{self, Known, Sent},
+    seq::{HistorySeq, InboxSeq},
+    store::{
+        Commit, Condition, StoreError, Writer,
+        catalogue::{LogKey, Table, conversation_key, membership_key},
+        codec::{put_varint, read_varint},
+    },
+};
+
+/// Message ids are reserved in blocks, so that a crash costs numbers and never repeats one.
+const ID_BLOCK: u64 = 1 << 16;
+const ID_COUNTER: &[u8] = b"message_id";
+
+/// Ids below this are taken.
+pub(super) fn stored_ids(writer: &Writer) -> Result<u64, StoreError> {
+    match writer.row(Table::Counter, ID_COUNTER)? {
+        None => Ok(1),
+        Some(mut row) => Ok(read_varint(&mut row)?),
+    }
+}
+
+impl Engine {
+    pub(super) fn send(
+        &mut self,
+        now: Now,
+        caller: &Caller,
+        to: &Destination,
+        client_id: ClientMessageId,
+        draft: &Draft,
+    ) -> Result<Answer, Stop> {
+        let conversation = match to {
+            Destination::Conversation(id) => id.clone(),
+            Destination::Peer(peer) => ConversationId::direct(&caller.user, peer),
+        };
+        let payload_hash = payload_hash(&conversation, draft);
+        let out_of_order = match self.known(caller, client_id, payload_hash)? {
+            Ok(out_of_order) => out_of_order,
+            Err(sent) => return Ok(Answer::Reply(send_ack(&sent, true))),
+        };
+        if draft.content.len() > self.limits.content_bytes {
+            return Err(refuse(
+                ErrorCode::ContentTooLarge,
+                format!("content has {} bytes, at most {} are taken", draft.content.len(), self.limits.content_bytes),
+            ));
+        }
+        let mut commit = Commit::new();
+        let (open, tip) = match self.cache.open(&self.writer, &conversation)? {
+            Some(open) => {
+                if open.member(&caller.user).is_none() {
+                    return Err(not_found());
+                }
+                commit.require(open.unchanged(&conversation));
+                (open, self.cache.tip(&self.writer, &conversation)?)
+            }
+            None => match to {
+                Destination::Conversation(_) => return Err(not_found()),
+                Destination::Peer(peer) => {
+                    self.start_direct(now, caller, peer, &conversation, &mut commit)?
+                }
+            },
+        };
+        if draft.reply_to > tip.head {
+            return Err(refuse(ErrorCode::InvalidArgument, "reply_to_seq is not a message yet"));
+        }
+
+        let seq = tip.head.next();
+        let ordinal = tip.ordinal + u64::from(!draft.flags.uncounted);
+        let message = Message {
+            id: MessageId::new(self.take_id(&mut commit)),
+            sender: caller.user.clone(),
+            device: caller.device.clone(),
+            client_id,
+            time: now.wall,
+            ordinal,
+            draft: draft.clone(),
+        };
+        let sent = Sent {
+            client_id,
+            payload_hash,
+            time: now.wall,
+            conversation: conversation.clone(),
+            seq,
+            id: message.id,
+            inbox_seq: self.next_inbox_seq(&caller.user)?,
+        };
+        commit.require(Condition::Head(open.history.clone(), tip.head.number()));
+        commit.append(open.history.clone(), history::encode(&message));
+        let pointer = EntryKind::Message { conversation: conversation.clone(), seq };
+        commit.append_each(
+            Arc::clone(&open.inboxes),
+            inbox::encode(&Entry { time: now.wall, kind: pointer }),
+        );
+        self.remember(now, caller, &sent, out_of_order, &mut commit)?;
+        // A sender has read what it writes, and its devices know that from the message itself.
+        let mut own = match open::membership(&self.writer, &caller.user, &conversation)? {
+            Some(own) => own,
+            None => self.first_membership(now),
+        };
+        own.mark_read(seq, ordinal);
+        own.announced_seq = own.read_seq;
+        commit.put(Table::Membership, membership_key(&caller.user, &conversation), own.encode());
+
+        self.writer.stage(&commit)?;
+        self.cache.set_tip(&conversation, Tip { head: seq, ordinal, time: now.wall });
+        self.touched.extend(open.members.iter().map(|(user, _)| user.clone()));
+        self.cache.insert_new(&conversation, open);
+        Ok(Answer::Reply(send_ack(&sent, false)))
+    }
+
+    /// Whether a client id was accepted before: `Err` holds what was answered then, `Ok` says
+    /// whether the id comes out of order.
+    pub(super) fn known(
+        &self,
+        caller: &Caller,
+        client_id: ClientMessageId,
+        payload_hash: u64,
+    ) -> Result<Result<bool, Sent>, Stop> {
+        match sent::look_up(&self.writer, &caller.user, &caller.device, client_id)? {
+            Known::New => Ok(Ok(false)),
+            Known::NewOutOfOrder => Ok(Ok(true)),
+            Known::Accepted(sent) if sent.payload_hash == payload_hash => Ok(Err(sent)),
+            Known::Accepted(_) => Err(refuse(
+                ErrorCode::IdempotencyConflict,
+                "this client id was used for something else",
+            )),
+            Known::Stale => Err(refuse(
+                ErrorCode::Stale,
+                "this client id is older than what is remembered; nothing was done",
+            )),
+        }
+    }
+
+    /// Adds an accepted request to the device's log, and forgets what is past the window.
+    pub(super) fn remember(
+        &self,
+        now: Now,
+        caller: &Caller,
+        sent: &Sent,
+        out_of_order: bool,
+        commit: &mut Commit,
+    ) -> Result<(), StoreError> {
+        sent::remember(commit, &caller.user, &caller.device, sent, out_of_order);
+        let log = LogKey::sent(&caller.user, &caller.device);
+        let bounds = self.writer.bounds(&log)?;
+        let window = self.limits.idempotency_window;
+        if let Some(first) = sent::trim_to(&self.writer, &log, bounds, now.wall, window)? {
+            commit.trim(log, first);
+        }
+        Ok(())
+    }
+
+    pub(super) fn next_inbox_seq(&self, user: &UserId) -> Result<InboxSeq, StoreError> {
+        Ok(InboxSeq::new(self.writer.bounds(&LogKey::inbox(user))?.last).next())
+    }
+
+    pub(super) fn take_id(&mut self, commit: &mut Commit) -> u64 {
+        if self.next_id >= self.reserved_ids {
+            self.reserved_ids = self.next_id + ID_BLOCK;
+            let mut row = bytes::BytesMut::new();
+            put_varint(&mut row, self.reserved_ids);
+            commit.put(Table::Counter, bytes::Bytes::from_static(ID_COUNTER), row.freeze());
+        }
+        self.next_id += 1;
+        self.next_id - 1
+    }
+
+    /// The rows of a direct conversation that its first message makes.
+    fn start_direct(
+        &mut self,
+        now: Now,
+        caller: &Caller,
+        peer: &UserId,
+        id: &ConversationId,
+        commit: &mut Commit,
+    ) -> Result<(Arc<Open>, Tip), Stop> {
+        let mut users = vec![caller.user.clone(), peer.clone()];
+        users.dedup();
+        for user in &users {
+            if self.has_too_many_conversations(user)? {
+                return Err(refuse(ErrorCode::Forbidden, "no more conversations can be started"));
+            }
+        }
+        let member =
+            Member { role: Role::Member, joined_seq: HistorySeq::new(1), joined: now.wall };
+        let row = Conversation {
+            version: 1,
+            kind: ConversationKind::Direct,
+            title: "".into(),
+            created: now.wall,
+            creator: caller.user.clone(),
+            policy: HistoryPolicy::SinceJoin,
+            member_count: users.len() as u32,
+        };
+        let stored = row.encode();
+        let key = conversation_key(id);
+        commit.require(Condition::Row(Table::Conversation, key.clone(), None));
+        commit.put(Table::Conversation, key, stored.clone());
+        for user in &users {
+            open::put_member(commit, id, user, member, &self.first_membership(now));
+        }
+        let mut open = Open {
+            row,
+            stored,
+            members: Vec::new(),
+            inboxes: Arc::new([]),
+            history: LogKey::history(id),
+        };
+        open.set_members(users.into_iter().map(|user| (user, member)).collect());
+        Ok((Arc::new(open), Tip { head: HistorySeq::ZERO, ordinal: 0, time: now.wall }))
+    }
+
+    fn first_membership(&self, now: Now) -> Membership {
+        let policy = HistoryPolicy::SinceJoin;
+        Membership::join(Role::Member, policy, HistorySeq::ZERO, 0, now.wall)
+    }
+
+    pub(super) fn has_too_many_conversations(&self, user: &UserId) -> Result<bool, StoreError> {
+        let most = self.limits.conversations_per_user;
+        let prefix = crate::store::catalogue::user_prefix(user);
+        Ok(self.writer.rows(Table::Membership, &prefix, &[], most)?.len() >= most)
+    }
+}
+
+fn send_ack(sent: &Sent, duplicate: bool) -> Reply {
+    Reply::SendAck {
+        id: sent.id,
+        conversation: sent.conversation.clone(),
+        seq: sent.seq,
+        inbox_seq: sent.inbox_seq,
+        time: sent.time,
+        duplicate,
+    }
+}
+
+/// Everything that a retry must repeat, as one number.
+fn payload_hash(conversation: &ConversationId, draft: &Draft) -> u64 {
+    let mut hash = Xxh3::new();
+    let mut part = |bytes: &[u8]| {
+        hash.update(&(bytes.len() as u64).to_le_bytes());
+        hash.update(bytes);
+    };
+    part(conversation.as_bytes());
+    part(draft.content_type.as_bytes());
+    part(&draft.content);
+    part(&draft.created_at.millis().to_le_bytes());
+    part(&draft.reply_to.number().to_le_bytes());
+    part(&[
+        u8::from(draft.flags.silent),
+        u8::from(draft.flags.uncounted),
+        u8::from(draft.flags.no_push),
+    ]);
+    for user in &draft.mentions {
+        part(user.as_bytes());
+    }
+    hash.digest()
+}

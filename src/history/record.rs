@@ -1,0 +1,125 @@
+//! Stored form of a message: one row of a history, with its body.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::{
+    id::{ClientMessageId, MessageId},
+    message::{Draft, Message, MessageFlags},
+    seq::HistorySeq,
+    store::codec::{
+        Malformed, put_id, put_slice, put_varint, read_id, read_slice, read_text, read_u8,
+        read_varint,
+    },
+    time::Timestamp,
+};
+
+const VERSION: u8 = 1;
+const SILENT: u8 = 1;
+const UNCOUNTED: u8 = 2;
+const NO_PUSH: u8 = 4;
+
+/// The stored bytes of a message.
+#[must_use]
+pub fn encode(message: &Message) -> Bytes {
+    let draft = &message.draft;
+    let mut out = BytesMut::with_capacity(128 + draft.content.len());
+    out.put_u8(VERSION);
+    let flags = &draft.flags;
+    let bit = |set: bool, bit: u8| if set { bit } else { 0 };
+    out.put_u8(
+        bit(flags.silent, SILENT) | bit(flags.uncounted, UNCOUNTED) | bit(flags.no_push, NO_PUSH),
+    );
+    put_varint(&mut out, message.id.number());
+    put_id(&mut out, message.sender.as_bytes());
+    put_id(&mut out, message.device.as_bytes());
+    put_varint(&mut out, message.client_id.number());
+    put_varint(&mut out, message.time.millis());
+    put_varint(&mut out, message.ordinal);
+    put_varint(&mut out, draft.created_at.millis());
+    put_varint(&mut out, draft.reply_to.number());
+    put_varint(&mut out, draft.mentions.len() as u64);
+    for user in &draft.mentions {
+        put_id(&mut out, user.as_bytes());
+    }
+    put_slice(&mut out, draft.content_type.as_bytes());
+    put_slice(&mut out, &draft.content);
+    out.freeze()
+}
+
+/// The message of stored bytes; the content shares them.
+///
+/// # Errors
+/// [`Malformed`] when the bytes are not a message.
+pub fn decode(mut record: Bytes) -> Result<Message, Malformed> {
+    let input = &mut record;
+    if read_u8(input)? != VERSION {
+        return Err(Malformed);
+    }
+    let flags = read_u8(input)?;
+    let id = MessageId::new(read_varint(input)?);
+    let sender = read_id(input)?;
+    let device = read_id(input)?;
+    let client_id = ClientMessageId::new(read_varint(input)?);
+    let time = Timestamp::from_millis(read_varint(input)?);
+    let ordinal = read_varint(input)?;
+    let created_at = Timestamp::from_millis(read_varint(input)?);
+    let reply_to = HistorySeq::new(read_varint(input)?);
+    let mut mentions = Vec::new();
+    for _ in 0..read_varint(input)? {
+        mentions.push(read_id(input)?);
+    }
+    let content_type = read_text(input)?;
+    let content = read_slice(input)?;
+    let flags = MessageFlags {
+        silent: flags & SILENT != 0,
+        uncounted: flags & UNCOUNTED != 0,
+        no_push: flags & NO_PUSH != 0,
+    };
+    let draft = Draft { created_at, content_type, content, reply_to, mentions, flags };
+    Ok(Message { id, sender, device, client_id, time, ordinal, draft })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::id::{DeviceId, UserId};
+
+    proptest! {
+        #[test]
+        fn messages_round_trip(
+            numbers: [u64; 6],
+            flags: [bool; 3],
+            content: Vec<u8>,
+            sender in "[a-z]{1,64}",
+            mentions in proptest::collection::vec("[a-z]{1,8}", 0..4),
+        ) {
+            let user = |s: &str| UserId::new(s).unwrap();
+            let message = Message {
+                id: MessageId::new(numbers[0]),
+                sender: user(&sender),
+                device: DeviceId::new("phone").unwrap(),
+                client_id: ClientMessageId::new(numbers[1]),
+                time: Timestamp::from_millis(numbers[2]),
+                ordinal: numbers[3],
+                draft: Draft {
+                    created_at: Timestamp::from_millis(numbers[4]),
+                    content_type: "text/plain".into(),
+                    content: content.into(),
+                    reply_to: HistorySeq::new(numbers[5]),
+                    mentions: mentions.iter().map(|m| user(m)).collect(),
+                    flags: MessageFlags { silent: flags[0], uncounted: flags[1], no_push: flags[2] },
+                },
+            };
+            let bytes = encode(&message);
+            prop_assert_eq!(decode(bytes.clone()), Ok(message));
+            prop_assert_eq!(decode(bytes.slice(..bytes.len() / 2)), Err(Malformed));
+        }
+
+        #[test]
+        fn reading_anything_never_panics(bytes: Vec<u8>) {
+            let _ = decode(Bytes::from(bytes));
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! The inbox: a user's offline log of entries, the cursors of its devices, and retention.
+//!
+//! Entries are small: a message is a pointer at its history row. Retention by count is exact at
+//! every read ([`kept`]); the store removes rows behind it, in slices. A cursor says what a device has
+//! stored and deletes nothing.
+
+mod device;
+mod entry;
+
+use std::time::Duration;
+
+pub use self::{
+    device::Device,
+    entry::{decode, encode},
+};
+use crate::{
+    message::Entry,
+    seq::InboxSeq,
+    store::{Bounds, LogEntry, ReadLimit, Reader, StoreError, Writer, catalogue::LogKey},
+    time::Timestamp,
+};
+
+/// The range of entries that retention by count leaves: `first..=head`.
+#[must_use]
+pub fn kept(bounds: Bounds, entries_max: u64) -> (InboxSeq, InboxSeq) {
+    let first = bounds.first.max((bounds.last + 1).saturating_sub(entries_max));
+    (InboxSeq::new(first), InboxSeq::new(bounds.last))
+}
+
+/// The first entry that is younger than `age_max`, looking at most `LOOK` entries past `first`:
+/// retention by age goes forward in slices, whenever the user's devices connect.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn expire(
+    writer: &Writer,
+    log: &LogKey,
+    first: InboxSeq,
+    now: Timestamp,
+    age_max: Duration,
+) -> Result<InboxSeq, StoreError> {
+    const LOOK: ReadLimit = ReadLimit { entries: 1000, bytes: 1 << 20 };
+    let oldest = now.minus(age_max);
+    let mut kept = first;
+    for entry in writer.read(log, first.number(), LOOK)? {
+        let expired = match &entry.record {
+            Some(record) => decode(record.clone()).is_ok_and(|entry| entry.time < oldest),
+            None => false,
+        };
+        if !expired {
+            break;
+        }
+        kept = InboxSeq::new(entry.seq + 1);
+    }
+    Ok(kept)
+}
+
+/// Entries after `after`, as stored; none = the record is damaged.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn read(
+    reader: &Reader,
+    log: &LogKey,
+    after: InboxSeq,
+    limit: ReadLimit,
+) -> Result<Vec<(InboxSeq, Option<Entry>)>, StoreError> {
+    let entries = reader.read(log, after.next().number(), limit)?;
+    Ok(entries.into_iter().map(parse).collect())
+}
+
+fn parse(entry: LogEntry) -> (InboxSeq, Option<Entry>) {
+    let record = entry.record.and_then(|record| decode(record).ok());
+    (InboxSeq::new(entry.seq), record)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retention_by_count_is_exact() {
+        let bounds = |first, last| Bounds { first, last };
+        let range = |b| {
+            let (first, head) = kept(b, 1000);
+            (first.number(), head.number())
+        };
+        assert_eq!(range(Bounds::EMPTY), (1, 0));
+        assert_eq!(range(bounds(1, 1000)), (1, 1000));
+        assert_eq!(range(bounds(1, 1001)), (2, 1001));
+        assert_eq!(range(bounds(500, 600)), (500, 600));
+    }
+}

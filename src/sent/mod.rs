@@ -1,0 +1,232 @@
+//! What each device has sent: the memory that makes a retried request the same request.
+//!
+//! A device's accepted requests form a log in the order they were accepted. As long as client ids
+//! increase, the log is sorted by them: a greater id than the last one is new, a smaller one is
+//! found by binary search. An id that does not increase and is not in the log is accepted as well
+//! and kept as a row of its own. `docs/decisions/0003-idempotency.md` weighs this against random ids.
+
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::{
+    id::{ClientMessageId, ConversationId, DeviceId, MessageId, UserId},
+    seq::{HistorySeq, InboxSeq},
+    store::{
+        Bounds, Commit, StoreError, Writer,
+        catalogue::{LogKey, Table, sent_exception_key},
+        codec::{Malformed, put_id, put_varint, read_id, read_u8, read_varint},
+    },
+    time::Timestamp,
+};
+
+const VERSION: u8 = 1;
+
+/// One accepted request: what its original reply said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// The device's number for it.
+    pub client_id: ClientMessageId,
+    /// XXH3 of everything a retry must repeat.
+    pub payload_hash: u64,
+    /// When it was accepted.
+    pub time: Timestamp,
+    /// The conversation sent to, or made.
+    pub conversation: ConversationId,
+    /// The message's row; zero for requests that make no message.
+    pub seq: HistorySeq,
+    /// The message; zero for requests that make no message.
+    pub id: MessageId,
+    /// The sender's own inbox entry.
+    pub inbox_seq: InboxSeq,
+}
+
+impl Sent {
+    fn encode(&self) -> Bytes {
+        let mut out = BytesMut::with_capacity(64);
+        out.put_u8(VERSION);
+        put_varint(&mut out, self.client_id.number());
+        out.put_u64(self.payload_hash);
+        put_varint(&mut out, self.time.millis());
+        put_id(&mut out, self.conversation.as_bytes());
+        put_varint(&mut out, self.seq.number());
+        put_varint(&mut out, self.id.number());
+        put_varint(&mut out, self.inbox_seq.number());
+        out.freeze()
+    }
+
+    /// The record of stored bytes.
+    ///
+    /// # Errors
+    /// [`Malformed`] when the bytes are not such a record.
+    pub fn decode(mut record: Bytes) -> Result<Self, Malformed> {
+        let input = &mut record;
+        if read_u8(input)? != VERSION {
+            return Err(Malformed);
+        }
+        let client_id = ClientMessageId::new(read_varint(input)?);
+        let hash = input.split_to_checked(8)?;
+        Ok(Self {
+            client_id,
+            payload_hash: u64::from_be_bytes(hash[..].try_into().map_err(|_| Malformed)?),
+            time: Timestamp::from_millis(read_varint(input)?),
+            conversation: read_id(input)?,
+            seq: HistorySeq::new(read_varint(input)?),
+            id: MessageId::new(read_varint(input)?),
+            inbox_seq: InboxSeq::new(read_varint(input)?),
+        })
+    }
+}
+
+trait SplitChecked: Sized {
+    fn split_to_checked(&mut self, len: usize) -> Result<Self, Malformed>;
+}
+
+impl SplitChecked for Bytes {
+    fn split_to_checked(&mut self, len: usize) -> Result<Self, Malformed> {
+        if len > self.len() { Err(Malformed) } else { Ok(self.split_to(len)) }
+    }
+}
+
+/// What is known of a client id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// Never accepted; greater than all before.
+    New,
+    /// Never accepted; smaller than one accepted before.
+    NewOutOfOrder,
+    /// Accepted before.
+    Accepted(Sent),
+    /// Older than what is remembered.
+    Stale,
+}
+
+/// Looks a client id up.
+///
+/// # Errors
+/// When the store cannot be read or a record on the way is damaged.
+pub fn look_up(
+    writer: &Writer,
+    user: &UserId,
+    device: &DeviceId,
+    client_id: ClientMessageId,
+) -> Result<Known, StoreError> {
+    let log = LogKey::sent(user, device);
+    let bounds = writer.bounds(&log)?;
+    if bounds.last == 0 {
+        return Ok(Known::New);
+    }
+    let Some(last) = at(writer, &log, bounds.last)? else { return Ok(Known::New) };
+    if client_id > last.client_id {
+        return Ok(Known::New);
+    }
+    let key = sent_exception_key(user, device, client_id);
+    if let Some(row) = writer.row(Table::SentException, &key)? {
+        return Ok(Known::Accepted(Sent::decode(row)?));
+    }
+    let (mut low, mut high) = (bounds.first, bounds.last);
+    while low <= high {
+        let middle = low + (high - low) / 2;
+        let Some(sent) = at(writer, &log, middle)? else { break };
+        match sent.client_id.cmp(&client_id) {
+            std::cmp::Ordering::Equal => return Ok(Known::Accepted(sent)),
+            std::cmp::Ordering::Less => low = middle + 1,
+            std::cmp::Ordering::Greater => high = middle - 1,
+        }
+    }
+    // Below the oldest remembered one nobody can say any more.
+    if bounds.first > 1 && low == bounds.first { Ok(Known::Stale) } else { Ok(Known::NewOutOfOrder) }
+}
+
+/// The greatest client id accepted from a device; zero = none.
+///
+/// # Errors
+/// As [`look_up`].
+pub fn last_client_id(
+    writer: &Writer,
+    user: &UserId,
+    device: &DeviceId,
+) -> Result<ClientMessageId, StoreError> {
+    let log = LogKey::sent(user, device);
+    let bounds = writer.bounds(&log)?;
+    Ok(at(writer, &log, bounds.last)?.map_or(ClientMessageId::new(0), |sent| sent.client_id))
+}
+
+/// Adds an accepted request to a commit. `out_of_order` as told by [`look_up`].
+pub fn remember(
+    commit: &mut Commit,
+    user: &UserId,
+    device: &DeviceId,
+    sent: &Sent,
+    out_of_order: bool,
+) {
+    if out_of_order {
+        let key = sent_exception_key(user, device, sent.client_id);
+        commit.put(Table::SentException, key, sent.encode());
+    } else {
+        commit.append(LogKey::sent(user, device), sent.encode());
+    }
+}
+
+/// The sequence below which a device's log is older than `window` and may be forgotten; looked for
+/// once per 256 sends, by binary search (times do not decrease by more than the clock's errors).
+///
+/// # Errors
+/// As [`look_up`].
+pub fn trim_to(
+    writer: &Writer,
+    log: &LogKey,
+    bounds: Bounds,
+    now: Timestamp,
+    window: Duration,
+) -> Result<Option<u64>, StoreError> {
+    const SLICE: u64 = 256;
+    if bounds.last == 0 || !bounds.last.is_multiple_of(SLICE) {
+        return Ok(None);
+    }
+    let oldest = now.minus(window);
+    let (mut low, mut high) = (bounds.first, bounds.last);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        match at(writer, log, middle)? {
+            Some(sent) if sent.time >= oldest => high = middle,
+            _ => low = middle + 1,
+        }
+    }
+    Ok((low > bounds.first).then_some(low))
+}
+
+fn at(writer: &Writer, log: &LogKey, seq: u64) -> Result<Option<Sent>, StoreError> {
+    match writer.entry(log, seq)? {
+        None => Ok(None),
+        Some(entry) => match entry.record {
+            Some(record) => Ok(Some(Sent::decode(record)?)),
+            None => Err(StoreError::Damaged("a sent record cannot be read".into())),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn records_round_trip(numbers: [u64; 6]) {
+            let sent = Sent {
+                client_id: ClientMessageId::new(numbers[0]),
+                payload_hash: numbers[1],
+                time: Timestamp::from_millis(numbers[2]),
+                conversation: ConversationId::new("c").unwrap(),
+                seq: HistorySeq::new(numbers[3]),
+                id: MessageId::new(numbers[4]),
+                inbox_seq: InboxSeq::new(numbers[5]),
+            };
+            let bytes = sent.encode();
+            prop_assert_eq!(Sent::decode(bytes.clone()), Ok(sent));
+            prop_assert_eq!(Sent::decode(bytes.slice(..bytes.len() - 1)), Err(Malformed));
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Byte primitives of stored records: varints, length-prefixed texts, a reader that never panics.
+//!
+//! Records are read from disk, so every read is checked; a short or over-long record is
+//! [`Malformed`], never a panic.
+
+use std::sync::Arc;
+
+use bytes::{Buf, BufMut, Bytes};
+
+/// A stored record does not have the shape its version promises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("stored record is malformed")]
+pub struct Malformed;
+
+/// Appends a LEB128 varint (as in protobuf): 1 to 10 bytes.
+pub fn put_varint(out: &mut impl BufMut, mut value: u64) {
+    while value >= 0x80 {
+        out.put_u8((value as u8) | 0x80);
+        value >>= 7;
+    }
+    out.put_u8(value as u8);
+}
+
+/// Appends a varint length and the bytes.
+pub fn put_slice(out: &mut impl BufMut, bytes: &[u8]) {
+    put_varint(out, bytes.len() as u64);
+    out.put_slice(bytes);
+}
+
+/// Appends one length byte and the id's bytes (ids have at most 64).
+pub fn put_id(out: &mut impl BufMut, id: &[u8]) {
+    out.put_u8(id.len() as u8);
+    out.put_slice(id);
+}
+
+/// Reads a varint from the front of `input`.
+///
+/// # Errors
+/// [`Malformed`] when the input ends early or the number passes 64 bits.
+pub fn read_varint(input: &mut impl Buf) -> Result<u64, Malformed> {
+    let mut value = 0u64;
+    for shift in (0..64).step_by(7) {
+        if !input.has_remaining() {
+            return Err(Malformed);
+        }
+        let byte = input.get_u8();
+        if shift == 63 && byte > 1 {
+            return Err(Malformed);
+        }
+        value |= u64::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            return Ok(value);
+        }
+    }
+    Err(Malformed)
+}
+
+/// Reads one byte.
+///
+/// # Errors
+/// [`Malformed`] at the end of the input.
+pub fn read_u8(input: &mut impl Buf) -> Result<u8, Malformed> {
+    if input.has_remaining() { Ok(input.get_u8()) } else { Err(Malformed) }
+}
+
+/// Reads a varint length and as many bytes, without copying.
+///
+/// # Errors
+/// [`Malformed`] when the input is shorter than the length says.
+pub fn read_slice(input: &mut Bytes) -> Result<Bytes, Malformed> {
+    let len = usize::try_from(read_varint(input)?).map_err(|_| Malformed)?;
+    if len > input.len() {
+        return Err(Malformed);
+    }
+    Ok(input.split_to(len))
+}
+
+/// Reads one length byte and an id.
+///
+/// # Errors
+/// [`Malformed`] when the bytes are not an id.
+pub fn read_id<T: std::str::FromStr>(input: &mut Bytes) -> Result<T, Malformed> {
+    let len = usize::from(read_u8(input)?);
+    if len > input.len() {
+        return Err(Malformed);
+    }
+    let bytes = input.split_to(len);
+    std::str::from_utf8(&bytes).map_err(|_| Malformed)?.parse().map_err(|_| Malformed)
+}
+
+/// Reads a length-prefixed text.
+///
+/// # Errors
+/// [`Malformed`] when the bytes are not UTF-8 or too few.
+pub fn read_text(input: &mut Bytes) -> Result<Arc<str>, Malformed> {
+    let bytes = read_slice(input)?;
+    Ok(std::str::from_utf8(&bytes).map_err(|_| Malformed)?.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn varints_round_trip(value: u64) {
+            let mut out = Vec::new();
+            put_varint(&mut out, value);
+            let mut input = &out[..];
+            prop_assert_eq!(read_varint(&mut input), Ok(value));
+            prop_assert!(input.is_empty());
+        }
+
+        #[test]
+        fn reading_anything_never_panics(bytes: Vec<u8>) {
+            let _ = read_varint(&mut &bytes[..]);
+            let _ = read_slice(&mut Bytes::from(bytes.clone()));
+            let _ = read_text(&mut Bytes::from(bytes.clone()));
+            let _ = read_id::<crate::id::UserId>(&mut Bytes::from(bytes));
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! A commit as a value, and its bytes in the journal.
+//!
+//! A commit is atomic: all of its appends, puts and deletes or none. Appends get the next sequence
+//! of their log. Conditions let a writer that works from cached state find out that it was wrong:
+//! a commit whose condition fails changes nothing.
+//!
+//! In the journal a commit is a list of operations with the assigned sequences written out, so that
+//! replaying one twice gives the same state.
+
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::{
+    catalogue::{LogKey, LogKind, Table},
+    codec::{Malformed, put_slice, put_varint, read_slice, read_u8, read_varint},
+};
+
+/// What must be true of the store for a commit to be applied.
+#[derive(Clone, Debug)]
+pub enum Condition {
+    /// The log's newest sequence is this.
+    Head(LogKey, u64),
+    /// The row has exactly these bytes; none = there is no row.
+    Row(Table, Bytes, Option<Bytes>),
+}
+
+/// A change of the store.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// Append one record to each of these logs of one family. (Fan-out is one change.)
+    Append {
+        /// Which logs.
+        logs: Arc<[LogKey]>,
+        /// The record.
+        record: Bytes,
+    },
+    /// Write a row.
+    Put(Table, Bytes, Bytes),
+    /// Remove a row.
+    Delete(Table, Bytes),
+    /// Entries below this sequence are gone. Never moves back.
+    Trim(LogKey, u64),
+}
+
+/// An atomic set of changes.
+#[derive(Clone, Debug, Default)]
+pub struct Commit {
+    pub(super) conditions: Vec<Condition>,
+    pub(super) changes: Vec<Change>,
+}
+
+impl Commit {
+    /// Nothing yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Applies only if this holds.
+    pub fn require(&mut self, condition: Condition) {
+        self.conditions.push(condition);
+    }
+
+    /// Appends a record to one log.
+    pub fn append(&mut self, log: LogKey, record: Bytes) {
+        self.append_each(Arc::new([log]), record);
+    }
+
+    /// Appends the same record to each of these logs; all must be of one family.
+    pub fn append_each(&mut self, logs: Arc<[LogKey]>, record: Bytes) {
+        debug_assert!(logs.windows(2).all(|pair| pair[0].kind() == pair[1].kind()));
+        if !logs.is_empty() {
+            self.changes.push(Change::Append { logs, record });
+        }
+    }
+
+    /// Writes a row.
+    pub fn put(&mut self, table: Table, key: Bytes, row: Bytes) {
+        self.changes.push(Change::Put(table, key, row));
+    }
+
+    /// Removes a row.
+    pub fn delete(&mut self, table: Table, key: Bytes) {
+        self.changes.push(Change::Delete(table, key));
+    }
+
+    /// Raises a log's first sequence.
+    pub fn trim(&mut self, log: LogKey, first: u64) {
+        self.changes.push(Change::Trim(log, first));
+    }
+
+    /// Whether there is nothing to do.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+}
+
+/// One operation of the journal: a change with its sequence assigned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// `record` is entry `seq` of `log`.
+    Append {
+        /// Which log.
+        log: LogKey,
+        /// Its place.
+        seq: u64,
+        /// What.
+        record: Bytes,
+    },
+    /// The row is now this; none = removed.
+    Row(Table, Bytes, Option<Bytes>),
+    /// The log's first sequence is at least this.
+    Trim(LogKey, u64),
+}
+
+const TAG_APPEND: u8 = 1;
+const TAG_PUT: u8 = 2;
+const TAG_DELETE: u8 = 3;
+const TAG_TRIM: u8 = 4;
+
+/// Encodes changes for the journal. `assign` gives the sequence of each append, in order.
+pub(super) fn encode(
+    changes: &[Change],
+    out: &mut BytesMut,
+    mut assign: impl FnMut(&LogKey) -> u64,
+) {
+    for change in changes {
+        match change {
+            Change::Append { logs, record } => {
+                let Some(first) = logs.first() else { continue };
+                out.put_u8(TAG_APPEND);
+                out.put_u8(first.kind() as u8);
+                put_slice(out, record);
+                put_varint(out, logs.len() as u64);
+                for log in logs.iter() {
+                    put_slice(out, log.bytes());
+                    put_varint(out, assign(log));
+                }
+            }
+            Change::Put(table, key, row) => {
+                out.put_u8(TAG_PUT);
+                out.put_u8(*table as u8);
+                put_slice(out, key);
+                put_slice(out, row);
+            }
+            Change::Delete(table, key) => {
+                out.put_u8(TAG_DELETE);
+                out.put_u8(*table as u8);
+                put_slice(out, key);
+            }
+            Change::Trim(log, first) => {
+                out.put_u8(TAG_TRIM);
+                out.put_u8(log.kind() as u8);
+                put_slice(out, log.bytes());
+                put_varint(out, *first);
+            }
+        }
+    }
+}
+
+/// Decodes a journal record, one operation after the other, without copying.
+///
+/// # Errors
+/// [`Malformed`] when the bytes are not a list of operations.
+pub(super) fn decode<E: From<Malformed>>(
+    mut input: Bytes,
+    mut each: impl FnMut(Operation) -> Result<(), E>,
+) -> Result<(), E> {
+    while !input.is_empty() {
+        let tag = read_u8(&mut input)?;
+        let kind = read_u8(&mut input)?;
+        let log_kind = || LogKind::from_byte(kind).ok_or(Malformed);
+        let table = || Table::from_byte(kind).ok_or(Malformed);
+        match tag {
+            TAG_APPEND => {
+                let record = read_slice(&mut input)?;
+                for _ in 0..read_varint(&mut input)? {
+                    let log = LogKey::from_parts(log_kind()?, read_slice(&mut input)?);
+                    let seq = read_varint(&mut input)?;
+                    each(Operation::Append { log, seq, record: record.clone() })?;
+                }
+            }
+            TAG_PUT => {
+                let key = read_slice(&mut input)?;
+                each(Operation::Row(table()?, key, Some(read_slice(&mut input)?)))?;
+            }
+            TAG_DELETE => {
+                let key = read_slice(&mut input)?;
+                each(Operation::Row(table()?, key, None))?;
+            }
+            TAG_TRIM => {
+                let log = LogKey::from_parts(log_kind()?, read_slice(&mut input)?);
+                each(Operation::Trim(log, read_varint(&mut input)?))?;
+            }
+            _ => return Err(Malformed.into()),
+        }
+    }
+    Ok(())
+}

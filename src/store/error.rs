@@ -1,0 +1,56 @@
+//! What can go wrong with the data directory.
+
+use std::{io, path::PathBuf};
+
+use super::{codec::Malformed, journal::JournalError};
+
+/// A failure of the store. All but [`StoreError::NoSpace`] and [`StoreError::Conflict`] are final:
+/// the process must stop, and the next start recovers what was durable.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another process has the data directory.
+    #[error("data directory {0} is in use by another process")]
+    InUse(PathBuf),
+    /// The data directory was written by a version this one does not know.
+    #[error("data directory has format {found}; this program reads format {known}")]
+    Format {
+        /// On disk.
+        found: u32,
+        /// Newest known here.
+        known: u32,
+    },
+    /// A file of the data directory could not be read or written.
+    #[error("{what} {path}: {source}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The journal failed.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The embedded engine failed.
+    #[error("trees: {0}")]
+    Trees(#[from] sled::Error),
+    /// The data directory has lost or damaged data that was durable.
+    #[error("data is damaged: {0}; run `roamd store verify`")]
+    Damaged(String),
+    /// A condition of the commit does not hold; nothing was changed.
+    #[error("the commit's condition does not hold")]
+    Conflict,
+    /// No space left; nothing was changed. Reads go on.
+    #[error("no space left in the data directory")]
+    NoSpace,
+    /// An earlier failure was final.
+    #[error("the store has failed before and is closed")]
+    Poisoned,
+}
+
+impl From<Malformed> for StoreError {
+    fn from(_: Malformed) -> Self {
+        Self::Damaged("a record is malformed".into())
+    }
+}

@@ -1,0 +1,306 @@
+//! The store: logs and tables, and one atomic commit that assigns sequences.
+//!
+//! Everything the daemon keeps is a **log** (dense 1-based sequence per key) or a **table** (key to
+//! row); [`catalogue`] lists them all. A [`Commit`] is an atomic set of changes with conditions.
+//! The one [`Writer`] stages commits and makes a group of them durable with one flush; any number
+//! of [`Reader`]s see exactly what is durable.
+//!
+//! Below: a [`journal`] takes each group commit as one record and one fdatasync; memory serves what
+//! is recent; a thread moves it into sled trees, many entries of one log as one record. On open the
+//! journal is replayed over the trees. No engine type leaves this folder, and every failed write is
+//! final (`docs/storage.md`).
+//!
+//! Data directory: `ROAMD` (identity), `LOCK`, `journal/`, `trees/`, `keys/` (of the daemon).
+
+pub mod catalogue;
+pub mod codec;
+pub mod fsync;
+pub mod journal;
+
+mod checkpoint;
+mod commit;
+mod error;
+mod filler;
+mod memory;
+mod reader;
+mod trees;
+mod writer;
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use parking_lot::{Condvar, Mutex, RwLock};
+
+pub use self::{
+    checkpoint::FORMAT_VERSION,
+    commit::{Change, Commit, Condition},
+    error::StoreError,
+    memory::Bounds,
+    reader::{LogEntry, ReadLimit, Reader},
+    writer::Writer,
+};
+use self::{
+    catalogue::{LogKey, LogKind, Table},
+    checkpoint::Checkpoint,
+    filler::FillState,
+    journal::{CommitNo, Journal, JournalConfig},
+    memory::Generation,
+    trees::Trees,
+};
+use crate::id::Epoch;
+
+/// How a store is opened.
+#[derive(Clone, Debug)]
+pub struct StoreConfig {
+    /// The data directory; made when missing.
+    pub dir: PathBuf,
+    /// Recent data kept in memory before it is moved to the trees; writes wait at twice that.
+    pub memory_bytes: usize,
+    /// The trees' page cache.
+    pub cache_bytes: u64,
+    /// Size of a journal segment.
+    pub segment_bytes: u64,
+    /// Data rests in the journal alone for at most about this long.
+    pub checkpoint_interval: Duration,
+    /// Inbox entries kept per user; older ones are removed when the log is next written to the
+    /// trees. Readers apply the same rule exactly ([`crate::inbox::kept`]).
+    pub inbox_entries: u64,
+    /// The epoch of a directory that is made now.
+    pub new_epoch: Epoch,
+}
+
+impl StoreConfig {
+    /// The defaults: 64 MiB memory, 256 MiB cache, 32 MiB segments, 5 s; a random epoch.
+    #[must_use]
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self {
+            dir: dir.into(),
+            memory_bytes: 64 << 20,
+            cache_bytes: 256 << 20,
+            segment_bytes: 32 << 20,
+            checkpoint_interval: Duration::from_secs(5),
+            inbox_entries: 1000,
+            new_epoch: Epoch::new(rand::random::<u64>().max(1)),
+        }
+    }
+}
+
+/// Newest generations of the data, durable in the journal.
+#[derive(Debug)]
+struct Recent {
+    active: Generation,
+    /// The last commit in `active`.
+    active_commit: CommitNo,
+    /// Being written to the trees, or written and kept as a cache.
+    frozen: Arc<Generation>,
+}
+
+/// What the writer, the readers and the filler share.
+#[derive(Debug)]
+struct Shared {
+    dir: PathBuf,
+    epoch: Epoch,
+    memory_bytes: usize,
+    trees: Trees,
+    recent: RwLock<Recent>,
+    fill: Mutex<FillState>,
+    fill_changed: Condvar,
+    failed: AtomicBool,
+    abandoned: AtomicBool,
+}
+
+impl Shared {
+    fn failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+
+    fn fail(&self) {
+        self.failed.store(true, Ordering::Release);
+    }
+
+    fn abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::Acquire)
+    }
+}
+
+/// An open data directory.
+#[derive(Debug)]
+pub struct Store {
+    shared: Arc<Shared>,
+    filler: Option<JoinHandle<()>>,
+    _lock: File,
+}
+
+/// Figures about a data directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreStat {
+    /// Bytes of the trees on disk.
+    pub trees_bytes: u64,
+    /// The last commit that is wholly in the trees.
+    pub applied: u64,
+    /// Approximate bytes of recent data in memory.
+    pub memory_bytes: usize,
+}
+
+impl Store {
+    /// Opens or makes a data directory, replays the journal, and starts the filler.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`] when another process has it, [`StoreError::Format`] for a newer
+    /// format, [`StoreError::Damaged`] when something durable is missing or does not check.
+    pub fn open(config: &StoreConfig) -> Result<(Self, Writer), StoreError> {
+        fsync::bind();
+        let dir = &config.dir;
+        make_dir(dir)?;
+        let lock = lock(dir)?;
+        let known = Checkpoint::load(dir)?;
+        let trees = Trees::open(&dir.join("trees"), config.cache_bytes, config.inbox_entries)?;
+        let applied = trees.applied()?;
+        if let Some(known) = known
+            && applied < known.applied
+        {
+            return Err(StoreError::Damaged(format!(
+                "the trees end at commit {applied}, but were durable up to {}",
+                known.applied
+            )));
+        }
+        let epoch = known.map_or(config.new_epoch, |known| known.epoch);
+        let shared = Arc::new(Shared {
+            dir: dir.clone(),
+            epoch,
+            memory_bytes: config.memory_bytes,
+            trees,
+            recent: RwLock::new(Recent {
+                active: Generation::default(),
+                active_commit: CommitNo::new(applied),
+                frozen: Arc::default(),
+            }),
+            fill: Mutex::default(),
+            fill_changed: Condvar::new(),
+            failed: AtomicBool::new(false),
+            abandoned: AtomicBool::new(false),
+        });
+        let mut replayed = Generation::default();
+        let journal = Journal::open(
+            JournalConfig {
+                dir: dir.join("journal"),
+                segment_bytes: config.segment_bytes,
+                segments_spare: 2,
+            },
+            CommitNo::new(applied),
+            |_, record| writer::apply(&shared, &mut replayed, record),
+        )?;
+        if known.is_none() {
+            Checkpoint { epoch, applied }.save(dir)?;
+        }
+        {
+            let mut recent = shared.recent.write();
+            recent.active = replayed;
+            recent.active_commit = journal.last();
+        }
+        let recycler = journal.recycler();
+        let interval = config.checkpoint_interval;
+        let behind = Arc::clone(&shared);
+        let filler = std::thread::Builder::new()
+            .name("filler".into())
+            .spawn(move || filler::run(&behind, &recycler, interval))
+            .map_err(|source| StoreError::Io { what: "starting a thread for", path: dir.clone(), source })?;
+        let writer = Writer::new(Arc::clone(&shared), journal);
+        Ok((Self { shared, filler: Some(filler), _lock: lock }, writer))
+    }
+
+    /// The data set's epoch.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.shared.epoch
+    }
+
+    /// A view of what is durable.
+    #[must_use]
+    pub fn reader(&self) -> Reader {
+        Reader { shared: Arc::clone(&self.shared) }
+    }
+
+    /// Figures for people.
+    ///
+    /// # Errors
+    /// When the trees cannot be asked.
+    pub fn stat(&self) -> Result<StoreStat, StoreError> {
+        let recent = self.shared.recent.read();
+        Ok(StoreStat {
+            trees_bytes: self.shared.trees.disk_bytes()?,
+            applied: self.shared.trees.applied()?,
+            memory_bytes: recent.active.bytes() + recent.frozen.bytes(),
+        })
+    }
+
+    /// Reads every stored value and reports the damaged ones as (tree, key); returns how many
+    /// values there are.
+    ///
+    /// # Errors
+    /// When the trees cannot be read at all.
+    pub fn check(&self, report: impl FnMut(&str, &[u8])) -> Result<u64, StoreError> {
+        self.shared.trees.check(report)
+    }
+
+    /// Moves everything into the trees and closes. What the writer has not flushed is not kept.
+    ///
+    /// # Errors
+    /// [`StoreError::Poisoned`] when the last round failed; nothing durable is lost by that.
+    pub fn close(mut self, writer: Writer) -> Result<(), StoreError> {
+        drop(writer);
+        filler::stop(&self.shared);
+        if let Some(filler) = self.filler.take() {
+            let _ = filler.join();
+        }
+        if self.shared.failed() { Err(StoreError::Poisoned) } else { Ok(()) }
+    }
+}
+
+impl Drop for Store {
+    /// Without [`Store::close`] the journal keeps what is not in the trees; the next open replays.
+    fn drop(&mut self) {
+        self.shared.abandoned.store(true, Ordering::Release);
+        filler::stop(&self.shared);
+        if let Some(filler) = self.filler.take() {
+            let _ = filler.join();
+        }
+    }
+}
+
+fn make_dir(dir: &Path) -> Result<(), StoreError> {
+    fs::create_dir_all(dir).map_err(|source| StoreError::Io {
+        what: "making data directory",
+        path: dir.to_path_buf(),
+        source,
+    })
+}
+
+/// One process per data directory: an exclusive lock that the kernel drops with the process.
+fn lock(dir: &Path) -> Result<File, StoreError> {
+    let path = dir.join("LOCK");
+    let open = || File::options().create(true).truncate(false).write(true).open(&path);
+    let file = open().map_err(|source| StoreError::Io {
+        what: "opening",
+        path: path.clone(),
+        source,
+    })?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => Err(StoreError::InUse(dir.to_path_buf())),
+        Err(fs::TryLockError::Error(source)) => {
+            Err(StoreError::Io { what: "locking", path, source })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
