@@ -1,0 +1,279 @@
+//! A disk that fails, dies and forgets, for the unit tests of the journal.
+//!
+//! While a simulation is on (per thread), every change is counted. At a chosen step the call fails
+//! with an error number, or the process "dies": this call does nothing, or writes a part, and every
+//! later one fails. Syncs are not made for real; instead the old content of what was not synced is
+//! kept, and [`power_cut`] brings a random part of it back, sector by sector, and a random number
+//! of the last changes of names. A sync that fails leaves its writes lost for good, as a kernel
+//! does that calls the pages clean: only writing the same range again helps.
+
+use std::{
+    cell::RefCell,
+    fs::{self, File},
+    io,
+    ops::Range,
+    os::unix::fs::{FileExt, MetadataExt},
+    path::{Path, PathBuf},
+};
+
+use rand::{Rng, SeedableRng, rngs::StdRng};
+
+const SECTOR: usize = 512;
+
+/// What happens at the chosen step.
+#[derive(Clone, Copy, Debug)]
+pub enum Fault {
+    /// The call fails with this error number and has no effect.
+    Errno(i32),
+    /// The process ends before the call; of a write this many thousandths are made.
+    Kill(usize),
+}
+
+struct Write {
+    inode: u64,
+    file: File,
+    offset: u64,
+    /// What stood there; shorter than the write where the file ended.
+    old: Vec<u8>,
+    new: usize,
+}
+
+enum Renaming {
+    Created(PathBuf),
+    Renamed(PathBuf, PathBuf),
+    Removed(PathBuf, PathBuf),
+}
+
+#[derive(Default)]
+struct Sim {
+    steps: u64,
+    fault: Option<(u64, Fault)>,
+    dead: bool,
+    unsynced: Vec<Write>,
+    lost: Vec<Write>,
+    names: Vec<Renaming>,
+    /// Removed files are kept here, under numbers.
+    kept: PathBuf,
+    removed: u64,
+}
+
+thread_local! {
+    static SIM: RefCell<Option<Sim>> = const { RefCell::new(None) };
+}
+
+/// Begins a simulation on this thread; removed files are kept in `kept`.
+pub fn start(kept: &Path) {
+    let sim = Sim { kept: kept.to_owned(), ..Sim::default() };
+    SIM.with_borrow_mut(|slot| *slot = Some(sim));
+}
+
+/// Ends it; the disk stays as the process saw it.
+pub fn stop() {
+    SIM.with_borrow_mut(|slot| *slot = None);
+}
+
+/// Lets the step after `steps` more fail.
+pub fn fail_after(steps: u64, fault: Fault) {
+    with(|sim| sim.fault = Some((sim.steps + steps, fault)));
+}
+
+/// Whether the chosen step was reached.
+pub fn fired() -> bool {
+    with(|sim| sim.fault.is_none()).unwrap_or(false)
+}
+
+/// The process is started again; what it did not sync is still in the kernel's memory.
+pub fn restart() {
+    with(|sim| {
+        sim.dead = false;
+        sim.fault = None;
+    });
+}
+
+/// The power goes: a random part of what was not synced is gone.
+pub fn power_cut(seed: u64) {
+    let mut rng = StdRng::seed_from_u64(seed);
+    with(|sim| {
+        for write in sim.unsynced.drain(..).rev() {
+            let all = rng.random_range(0..4_u8);
+            write.undo(|| match all {
+                0 => true,
+                1 => false,
+                _ => rng.random(),
+            });
+        }
+        for write in sim.lost.drain(..).rev() {
+            write.undo(|| true);
+        }
+        let keep = rng.random_range(0..=sim.names.len());
+        for name in sim.names.drain(keep..).rev() {
+            match name {
+                Renaming::Created(path) => fs::remove_file(path).expect("undo create"),
+                Renaming::Renamed(from, to) => fs::rename(to, from).expect("undo rename"),
+                Renaming::Removed(path, kept) => fs::rename(kept, path).expect("undo remove"),
+            }
+        }
+        sim.names.clear();
+    });
+    restart();
+}
+
+impl Write {
+    fn undo(&self, mut gone: impl FnMut() -> bool) {
+        for at in (0..self.new).step_by(SECTOR) {
+            let end = (at + SECTOR).min(self.new);
+            if gone() {
+                let mut sector = self.old.get(at..end.min(self.old.len())).unwrap_or(&[]).to_vec();
+                sector.resize(end - at, 0);
+                self.file.write_all_at(&sector, self.offset + at as u64).expect("undo write");
+            }
+        }
+        if self.old.len() < self.new && gone() {
+            self.file.set_len(self.offset + self.old.len() as u64).expect("undo growth");
+        }
+    }
+
+    /// The part of this write that lies in the range, with what stood there before it.
+    fn part(&self, range: Range<u64>) -> Option<Self> {
+        let from = range.start.clamp(self.offset, self.offset + self.new as u64) - self.offset;
+        let to = range.end.clamp(self.offset, self.offset + self.new as u64) - self.offset;
+        if from >= to {
+            return None;
+        }
+        let known = self.old.len();
+        Some(Self {
+            inode: self.inode,
+            file: self.file.try_clone().expect("duplicate"),
+            offset: self.offset + from,
+            old: self.old[known.min(from as usize)..known.min(to as usize)].to_vec(),
+            new: (to - from) as usize,
+        })
+    }
+}
+
+fn with<R>(run: impl FnOnce(&mut Sim) -> R) -> Option<R> {
+    SIM.with_borrow_mut(|slot| slot.as_mut().map(run))
+}
+
+fn killed() -> io::Error {
+    io::Error::other("the simulated process is dead")
+}
+
+impl Sim {
+    fn step(&mut self) -> Result<(), Fault> {
+        if self.dead {
+            return Err(Fault::Kill(0));
+        }
+        self.steps += 1;
+        match self.fault {
+            Some((at, fault)) if self.steps > at => {
+                self.fault = None;
+                self.dead = matches!(fault, Fault::Kill(_));
+                Err(fault)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn names_step(&mut self) -> io::Result<()> {
+        self.step().map_err(|fault| match fault {
+            Fault::Errno(number) => io::Error::from_raw_os_error(number),
+            Fault::Kill(_) => killed(),
+        })
+    }
+
+    fn remember(&mut self, file: &File, bytes: usize, offset: u64) -> io::Result<()> {
+        let metadata = file.metadata()?;
+        let there = metadata.len().saturating_sub(offset).min(bytes as u64);
+        let mut old = vec![0; there as usize];
+        file.read_exact_at(&mut old, offset)?;
+        let inode = metadata.ino();
+        let write = Write { inode, file: file.try_clone()?, offset, old, new: bytes };
+        // What is written again may reach the disk after all; the rest of it stays lost.
+        let end = offset + bytes as u64;
+        for lost in std::mem::take(&mut self.lost) {
+            if lost.inode != inode {
+                self.lost.push(lost);
+                continue;
+            }
+            self.unsynced.extend(lost.part(offset..end));
+            self.lost.extend(lost.part(0..offset));
+            self.lost.extend(lost.part(end..u64::MAX));
+        }
+        self.unsynced.push(write);
+        Ok(())
+    }
+}
+
+pub(in super::super) fn write(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    with(|sim| match sim.step() {
+        Ok(()) => sim.remember(file, bytes.len(), offset),
+        Err(Fault::Errno(number)) => Err(io::Error::from_raw_os_error(number)),
+        Err(Fault::Kill(thousandths)) => {
+            let part = bytes.len() * thousandths / 1000;
+            if part > 0 {
+                sim.remember(file, part, offset)?;
+                file.write_all_at(&bytes[..part], offset)?;
+            }
+            Err(killed())
+        }
+    })
+    .unwrap_or(Ok(()))
+}
+
+/// Whether the sync was simulated.
+pub(in super::super) fn sync(file: &File) -> io::Result<bool> {
+    with(|sim| {
+        let inode = file.metadata()?.ino();
+        let outcome = sim.names_step();
+        if outcome.is_ok() || !sim.dead {
+            let (synced, rest) =
+                sim.unsynced.drain(..).partition(|write: &Write| write.inode == inode);
+            sim.unsynced = rest;
+            if outcome.is_err() {
+                sim.lost.extend::<Vec<Write>>(synced);
+            }
+        }
+        outcome.map(|()| true)
+    })
+    .unwrap_or(Ok(false))
+}
+
+pub(in super::super) fn sync_dir() -> io::Result<bool> {
+    with(|sim| {
+        sim.names_step()?;
+        sim.names.clear();
+        Ok(true)
+    })
+    .unwrap_or(Ok(false))
+}
+
+pub(in super::super) fn create(path: &Path) -> io::Result<()> {
+    with(|sim| {
+        sim.names_step()?;
+        sim.names.push(Renaming::Created(path.to_owned()));
+        Ok(())
+    })
+    .unwrap_or(Ok(()))
+}
+
+pub(in super::super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    with(|sim| {
+        sim.names_step()?;
+        sim.names.push(Renaming::Renamed(from.to_owned(), to.to_owned()));
+        Ok(())
+    })
+    .unwrap_or(Ok(()))
+}
+
+pub(in super::super) fn remove(path: &Path) -> io::Result<()> {
+    with(|sim| {
+        sim.names_step()?;
+        let kept = sim.kept.join(sim.removed.to_string());
+        sim.removed += 1;
+        fs::hard_link(path, &kept)?;
+        sim.names.push(Renaming::Removed(path.to_owned(), kept));
+        Ok(())
+    })
+    .unwrap_or(Ok(()))
+}
