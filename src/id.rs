@@ -138,14 +138,30 @@ impl ConversationId {
     pub fn is_reserved(&self) -> bool {
         self.0.starts_with("d.") || self.0.starts_with("g.")
     }
+
+    /// Whether the id has one of the two forms the server makes itself. A client may not choose
+    /// such an id for a group: it could take the place of a direct conversation to come.
+    #[must_use]
+    pub fn has_server_form(&self) -> bool {
+        let (prefix, digits) = match self.0.len() {
+            27 => ("d", 26),
+            14 => ("g", 13),
+            _ => return false,
+        };
+        self.0
+            .strip_prefix(prefix)
+            .is_some_and(|rest| rest.len() == digits && rest.bytes().all(|b| BASE32.contains(&b)))
+    }
 }
 
-/// Crockford's base 32, most significant first, `digits` characters.
+/// Crockford's base 32.
+const BASE32: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+
+/// `value` in base 32, most significant digit first.
 fn base32(mut value: u128, digits: usize) -> String {
-    const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
     let mut out = vec![b'0'; digits];
     for slot in out.iter_mut().rev() {
-        *slot = ALPHABET[(value & 31) as usize];
+        *slot = BASE32[(value & 31) as usize];
         value >>= 5;
     }
     out.into_iter().map(char::from).collect()
@@ -221,8 +237,18 @@ mod tests {
             ConversationId::direct(&id("ab"), &id("c")),
             ConversationId::direct(&id("a"), &id("bc"))
         );
+<<<<<<< HEAD
         assert_eq!(ab.as_str().len(), 28);
         assert!(ab.is_reserved());
+=======
+        assert_eq!(ab.as_str().len(), 27);
+        assert!(ab.has_server_form() && ConversationId::group(u64::MAX).has_server_form());
+        for free in
+            ["team", "d", "g12345", "dxyz", &"d".repeat(28), &"u".repeat(27), "gooooooooooooo"]
+        {
+            assert!(!ConversationId::new(free).unwrap().has_server_form(), "{free}");
+        }
+>>>>>>> h2
         assert!(ConversationId::new(ab.as_str()).is_ok());
     }
 }

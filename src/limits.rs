@@ -10,6 +10,9 @@ pub const CLIENT_FRAME_BYTES_MAX: usize = 128 * 1024;
 pub const SERVER_FRAME_BYTES_MAX: usize = 1024 * 1024;
 /// A sync batch aims at this size.
 pub const BATCH_BYTES_TARGET: usize = 256 * 1024;
+/// Bytes by which a reader's buffer grows towards an announced frame, so that an announcement alone
+/// costs no more than this.
+pub const FRAME_GROWTH_BYTES_MAX: usize = 64 * 1024;
 /// Most fields counted in one client frame before it is decoded. More: TOO_MANY_ITEMS, close.
 pub const FRAME_FIELDS_MAX: usize = 4096;
 /// First frame must be complete by then: HELLO_TIMEOUT, close.
@@ -18,6 +21,8 @@ pub const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 pub const CONTENT_TYPE_BYTES_MAX: usize = 127;
 /// Longest group title, in bytes. Longer: INVALID_ARGUMENT.
 pub const TITLE_BYTES_MAX: usize = 256;
+/// Longest name of a platform, in bytes. Longer: INVALID_ARGUMENT.
+pub const PLATFORM_BYTES_MAX: usize = 64;
 /// Most users named in one message. More: TOO_MANY_ITEMS.
 pub const MENTIONS_MAX: usize = 64;
 /// Most users or conversations in one call. More: TOO_MANY_ITEMS.
@@ -26,12 +31,27 @@ pub const ITEMS_PER_CALL_MAX: usize = 1000;
 pub const ENTRY_USERS_MAX: usize = 32;
 /// Largest history page. Larger requests: INVALID_ARGUMENT.
 pub const HISTORY_PAGE_MAX: u32 = 200;
+/// Messages in a history page when the request says 0.
+pub const HISTORY_PAGE_DEFAULT: u32 = 50;
+/// Largest byte budget of a history page, counted by [`crate::message::Message::weight`]. Larger
+/// requests count as this.
+pub const HISTORY_PAGE_BYTES_MAX: usize = 512 * 1024;
+/// Byte budget of a history page when the request says 0.
+pub const HISTORY_PAGE_BYTES_DEFAULT: usize = 256 * 1024;
 /// Largest page of conversations. Larger requests: INVALID_ARGUMENT.
 pub const LIST_PAGE_MAX: u32 = 200;
+/// Conversations in a page when the request says 0.
+pub const LIST_PAGE_DEFAULT: u32 = 50;
+/// Content bytes of `last_message` in a conversation; the rest is cut off and marked.
+pub const PREVIEW_BYTES_MAX: usize = 1024;
 /// Largest page of members. Larger requests: INVALID_ARGUMENT.
 pub const MEMBER_PAGE_MAX: u32 = 1000;
+/// Members in a page when the request says 0.
+pub const MEMBER_PAGE_DEFAULT: u32 = 200;
 /// Most entries in one SyncPull. Larger requests: INVALID_ARGUMENT.
 pub const PULL_PAGE_MAX: u32 = 1000;
+/// Entries in one SyncPull when the request says 0.
+pub const PULL_PAGE_DEFAULT: u32 = 200;
 /// Most conversations named in CaughtUp; `complete` tells when there are more.
 pub const CAUGHT_UP_CONVERSATIONS_MAX: usize = 200;
 /// A client sends at most one ack per so many entries ...

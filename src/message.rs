@@ -58,6 +58,26 @@ pub struct Message {
     pub draft: Draft,
 }
 
+impl Message {
+    /// An upper bound of the bytes this message takes in a frame, its conversation's id included.
+    ///
+    /// Byte budgets of pages and batches count this, so that no frame passes its limit however a
+    /// sender spreads the bytes over content, mentions and ids.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        // Field keys and lengths, nine numbers of at most 10 bytes, and the conversation's id.
+        const FIXED: usize = 256;
+        let mentions: usize =
+            self.draft.mentions.iter().map(|user| user.as_bytes().len() + 2).sum();
+        FIXED
+            + self.sender.as_bytes().len()
+            + self.device.as_bytes().len()
+            + self.draft.content_type.len()
+            + self.draft.content.len()
+            + mentions
+    }
+}
+
 /// What happened to the membership of a conversation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MembershipAction {

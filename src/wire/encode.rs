@@ -1,0 +1,202 @@
+//! Replies to server frames, and the client's frames for the client library.
+//!
+//! The promise kept here: no frame passes [`SERVER_FRAME_BYTES_MAX`]. A stream batch over it becomes
+//! several frames, an answer to SyncPull becomes shorter (both say exactly the same to a client,
+//! because a batch tells where it ends), and any other reply over it becomes an error that says so.
+
+use bytes::BytesMut;
+use prost::Message;
+
+use crate::{
+    limits::SERVER_FRAME_BYTES_MAX,
+    request::{Batch, EntryView, ErrorCode, Refusal, Reply, Retry},
+    wire::{
+        frame::encode_delimited,
+        proto::{self, server_frame::Body},
+        raw::{BatchFields, Fields, FrameFields, PageFields, entry_len},
+        reply as to,
+    },
+};
+
+/// Numbers in `ServerFrame.body` of what is written without generated types.
+mod number {
+    pub(super) const SYNC_BATCH: u32 = 4;
+    pub(super) const HISTORY_PAGE: u32 = 30;
+    pub(super) const PULLED: u32 = 38;
+}
+
+/// Bytes of a frame that holds a batch, apart from its entries: request id, keys, lengths and four
+/// sequence numbers.
+const BATCH_FRAME_BYTES: usize = 80;
+
+/// Appends `reply` as one delimited frame; a stream batch may need more than one.
+///
+/// `req_id` is 0 for what was not asked for.
+pub fn encode_server(req_id: u64, reply: &Reply, out: &mut BytesMut) {
+    let body = match reply {
+        Reply::SyncBatch(batch) => return write_stream(req_id, batch, out),
+        Reply::Pulled(batch) => return write_pulled(req_id, batch, out),
+        Reply::HistoryPage { messages, visible_first, visible_last, complete } => {
+            let page = PageFields {
+                messages,
+                visible_first: *visible_first,
+                visible_last: *visible_last,
+                complete: *complete,
+            };
+            let frame = FrameFields { req_id, number: number::HISTORY_PAGE, body: &page };
+            if frame.len() <= SERVER_FRAME_BYTES_MAX {
+                return frame.write_delimited(out);
+            }
+            too_large()
+        }
+        Reply::Refused(refusal) => Body::Error(to::error(refusal)),
+        Reply::Welcome(welcome) => Body::Welcome(to::welcome(welcome)),
+        Reply::CaughtUp { seq, unread_total, changed, complete } => {
+            Body::CaughtUp(proto::CaughtUp {
+                seq: seq.number(),
+                unread_total: *unread_total,
+                changed: changed.iter().map(|view| to::conversation_unread(view, false)).collect(),
+                complete: *complete,
+                hints: Vec::new(),
+            })
+        }
+        Reply::TooLong { epoch, head, first, reason, snapshot } => Body::TooLong(proto::TooLong {
+            epoch: epoch.number(),
+            head_seq: head.number(),
+            first_seq: first.number(),
+            reason: to::too_long_reason(*reason).into(),
+            snapshot_token: snapshot.clone(),
+        }),
+        Reply::Resumed { head } => Body::Resumed(proto::Resumed { head_seq: head.number() }),
+        Reply::Pong { client_time_ms, time } => Body::Pong(proto::Pong {
+            client_time_ms: *client_time_ms,
+            server_time_ms: time.millis(),
+        }),
+        Reply::GoAway { reason, retry_after } => Body::GoAway(to::go_away(*reason, *retry_after)),
+        Reply::SendAck { id, conversation, seq, inbox_seq, time, duplicate } => {
+            Body::SendAck(proto::SendAck {
+                message_id: id.number(),
+                conversation_id: conversation.to_string(),
+                history_seq: seq.number(),
+                inbox_seq: inbox_seq.number(),
+                time_ms: time.millis(),
+                duplicate: *duplicate,
+            })
+        }
+        Reply::Done { inbox_seq } => Body::Done(proto::Done { inbox_seq: inbox_seq.number() }),
+        Reply::MarkRead { read_seq, unread, unread_total } => {
+            Body::MarkReadReply(proto::MarkReadReply {
+                read_seq: read_seq.number(),
+                unread: *unread,
+                unread_total: *unread_total,
+            })
+        }
+        Reply::ConversationPage { conversations, next_page_token, position, unread_total } => {
+            Body::ConversationPage(proto::ConversationPage {
+                conversations: conversations.iter().map(to::conversation).collect(),
+                complete: next_page_token.is_empty(),
+                next_page_token: next_page_token.clone(),
+                position: position.number(),
+                unread_total: *unread_total,
+            })
+        }
+        Reply::ConversationItems { items, position } => {
+            let item = |view: &Option<_>| proto::ConversationItem {
+                conversation: view.as_ref().map(to::conversation),
+            };
+            Body::ConversationItems(proto::ConversationItems {
+                items: items.iter().map(item).collect(),
+                position: position.number(),
+            })
+        }
+        Reply::Unread { total, conversations, position, explain } => Body::Unread(proto::Unread {
+            unread_total: *total,
+            conversations: conversations
+                .iter()
+                .map(|view| to::conversation_unread(view, *explain))
+                .collect(),
+            position: position.number(),
+            complete: true,
+        }),
+        Reply::MemberPage { members, next_page_token, member_count, version } => {
+            Body::MemberPage(proto::MemberPage {
+                members: members.iter().map(to::member).collect(),
+                complete: next_page_token.is_empty(),
+                next_page_token: next_page_token.clone(),
+                member_count: *member_count,
+                version: *version,
+            })
+        }
+        Reply::GroupCreated { conversation, member_count, inbox_seq, duplicate } => {
+            Body::GroupCreated(proto::GroupCreated {
+                conversation_id: conversation.to_string(),
+                member_count: *member_count,
+                inbox_seq: inbox_seq.number(),
+                duplicate: *duplicate,
+            })
+        }
+        Reply::MemberItems { outcomes, member_count, inbox_seq } => {
+            Body::MemberItems(proto::MemberItems {
+                outcomes: outcomes.iter().map(|&o| to::member_outcome(o).into()).collect(),
+                member_count: *member_count,
+                inbox_seq: inbox_seq.number(),
+            })
+        }
+    };
+    write_body(req_id, body, out);
+}
+
+/// Appends one frame of a client.
+pub fn encode_client(frame: &proto::ClientFrame, out: &mut BytesMut) {
+    encode_delimited(frame, out);
+}
+
+fn write_body(req_id: u64, body: Body, out: &mut BytesMut) {
+    let frame = proto::ServerFrame { req_id, body: Some(body) };
+    if frame.encoded_len() <= SERVER_FRAME_BYTES_MAX {
+        return encode_delimited(&frame, out);
+    }
+    encode_delimited(&proto::ServerFrame { req_id, body: Some(too_large()) }, out);
+}
+
+/// Takes the place of a reply that does not fit: the client asks for less, nothing is stuck.
+fn too_large() -> Body {
+    let detail = "the reply is larger than a frame may be; ask for less at once";
+    let refusal = Refusal { retry: Retry::Never, ..Refusal::new(ErrorCode::Internal, detail) };
+    Body::Error(to::error(&refusal))
+}
+
+fn write_stream(req_id: u64, batch: &Batch, out: &mut BytesMut) {
+    let mut prev = batch.prev;
+    let mut rest = batch.entries.as_slice();
+    loop {
+        let (entries, later) = split_to_fit(rest);
+        let part = BatchFields { prev, head: batch.head, entries };
+        FrameFields { req_id, number: number::SYNC_BATCH, body: &part }.write_delimited(out);
+        if later.is_empty() {
+            return;
+        }
+        prev = part.last();
+        rest = later;
+    }
+}
+
+fn write_pulled(req_id: u64, batch: &Batch, out: &mut BytesMut) {
+    let (entries, _) = split_to_fit(&batch.entries);
+    let part = BatchFields { prev: batch.prev, head: batch.head, entries };
+    FrameFields { req_id, number: number::PULLED, body: &part }.write_delimited(out);
+}
+
+/// As many entries as fit one frame, and the others. At least one: an entry holds at most what fitted
+/// a client frame, and that is far below the limit.
+fn split_to_fit(entries: &[EntryView]) -> (&[EntryView], &[EntryView]) {
+    let mut bytes = BATCH_FRAME_BYTES;
+    let fitting = entries
+        .iter()
+        .take_while(|entry| {
+            bytes += entry_len(entry);
+            bytes <= SERVER_FRAME_BYTES_MAX
+        })
+        .count();
+    entries.split_at(fitting.max(1).min(entries.len()))
+}
