@@ -10,3 +10,6 @@ pub mod message;
 pub mod request;
 pub mod seq;
 pub mod time;
+
+// Level 1, mechanisms: know nothing of each other.
+pub mod ack;
