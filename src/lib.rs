@@ -14,3 +14,4 @@ pub mod time;
 // Level 1, mechanisms: know nothing of each other.
 pub mod ack;
 pub mod auth;
+pub mod config;
