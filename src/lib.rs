@@ -12,4 +12,17 @@ pub mod seq;
 pub mod time;
 
 // Level 1, mechanisms: know nothing of each other.
+pub mod ack;
+pub mod auth;
+pub mod config;
 pub mod store;
+pub mod wire;
+
+// Level 2, capabilities: rules and stored forms; know nothing of each other.
+pub mod conversation;
+pub mod history;
+pub mod inbox;
+pub mod sent;
+
+// Level 3, behaviour without input and output.
+pub mod engine;

@@ -61,10 +61,6 @@ impl Engine {
         let mut commit = Commit::new();
         let number = self.take_id(&mut commit);
         let id = match wanted {
-            Some(id) if id.is_reserved() => {
-                let detail = "conversation_id must not begin with \"d.\" or \"g.\"";
-                return Err(refuse(ErrorCode::InvalidArgument, detail));
-            }
             Some(id) => id.clone(),
             None => ConversationId::group(number),
         };

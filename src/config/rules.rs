@@ -1,0 +1,73 @@
+//! Rules that a value of the right kind can still break.
+
+use std::{path::Path, time::Duration};
+
+use super::{
+    Config,
+    value::{format_duration, format_size},
+};
+use crate::limits;
+
+/// Room in a client frame for everything that is not content: ids, mentions, content type.
+const FRAME_OVERHEAD_BYTES: usize = 8 * 1024;
+const DAY: Duration = Duration::from_secs(24 * 3600);
+const SECOND: Duration = Duration::from_secs(1);
+
+/// The first broken rule: `section.key` and a text for people.
+pub(super) fn broken(config: &Config) -> Option<(&'static str, String)> {
+    let Config { data, limits: set, store, auth, .. } = config;
+    let content_max = limits::CLIENT_FRAME_BYTES_MAX - FRAME_OVERHEAD_BYTES;
+    [
+        not_empty("data.dir", Some(&data.dir)),
+        not_empty("auth.hs256_secret_file", auth.hs256_secret_file.as_deref()),
+        lasts("auth.token_ttl", auth.token_ttl, SECOND),
+        counts("limits.inbox_entries", set.inbox_entries, 1),
+        lasts("limits.inbox_age", set.inbox_age, SECOND),
+        lasts("limits.idempotency_window", set.idempotency_window, DAY * 8),
+        counts("limits.content_bytes", set.content_bytes as u64, 1),
+        (set.content_bytes > content_max).then(|| {
+            let most = format_size(content_max as u64);
+            ("limits.content_bytes", format!("at most {most}, so that a message fits a frame"))
+        }),
+        // A direct conversation is never a large one.
+        counts("limits.fanout_members", set.fanout_members as u64, 2),
+        counts("limits.members_per_group", set.members_per_group as u64, 1),
+        counts("limits.conversations_per_user", set.conversations_per_user as u64, 1),
+        counts("limits.devices_per_user", set.devices_per_user as u64, 1),
+        counts("limits.unacked_entries", u64::from(set.unacked_entries), 1),
+        ((set.unacked_bytes as usize) < set.content_bytes).then(|| {
+            ("limits.unacked_bytes", "at least limits.content_bytes, or one message stalls".into())
+        }),
+        counts("limits.outstanding_requests", u64::from(set.outstanding_requests), 1),
+        lasts("limits.heartbeat_interval", set.heartbeat_interval, SECOND),
+        lasts("limits.write_stall", set.write_stall, SECOND),
+        counts("limits.connections", set.connections as u64, 1),
+        counts("limits.greeting_connections", set.greeting_connections as u64, 1),
+        counts("limits.sends_burst", u64::from(set.sends_burst), 1),
+        holds("store.segment_bytes", store.segment_bytes, 64 << 10),
+        holds("store.memory_bytes", store.memory_bytes, 1 << 20),
+        holds("store.cache_bytes", store.cache_bytes, 1 << 20),
+        lasts("store.checkpoint_interval", store.checkpoint_interval, Duration::from_millis(10)),
+    ]
+    .into_iter()
+    .flatten()
+    .next()
+}
+
+type Broken = Option<(&'static str, String)>;
+
+fn not_empty(key: &'static str, path: Option<&Path>) -> Broken {
+    path.is_some_and(|path| path.as_os_str().is_empty()).then(|| (key, "is empty".to_owned()))
+}
+
+fn counts(key: &'static str, value: u64, least: u64) -> Broken {
+    (value < least).then(|| (key, format!("at least {least}")))
+}
+
+fn holds(key: &'static str, bytes: u64, least: u64) -> Broken {
+    (bytes < least).then(|| (key, format!("at least {}", format_size(least))))
+}
+
+fn lasts(key: &'static str, span: Duration, least: Duration) -> Broken {
+    (span < least).then(|| (key, format!("at least {}", format_duration(least))))
+}

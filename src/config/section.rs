@@ -1,0 +1,208 @@
+//! The sections and settings: each with its type, its default and the words that document it.
+//!
+//! The macro keeps the three in one place: the doc comment of a field is what `config doc` prints.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use super::value::{duration, size};
+use crate::limits::Limits;
+
+/// What is known about a section without looking at a configuration.
+pub(super) struct Section {
+    pub name: &'static str,
+    pub about: &'static [&'static str],
+    pub settings: &'static [Setting],
+}
+
+/// What is known about a setting without looking at a configuration.
+pub(super) struct Setting {
+    pub name: &'static str,
+    pub about: &'static [&'static str],
+}
+
+macro_rules! sections {
+    ($(
+        $(#[doc = $about:literal])*
+        $name:ident: $kind:ident {
+            $(
+                $(#[doc = $doc:literal])*
+                $(#[serde($($serde:tt)*)])?
+                $field:ident: $type:ty = $default:expr,
+            )*
+        }
+    )*) => {
+        $(
+            $(#[doc = $about])*
+            #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+            #[serde(default, deny_unknown_fields)]
+            pub struct $kind {
+                $($(#[doc = $doc])* $(#[serde($($serde)*)])? pub $field: $type,)*
+            }
+
+            impl Default for $kind {
+                fn default() -> Self {
+                    Self { $($field: $default,)* }
+                }
+            }
+        )*
+
+        /// Everything that can be configured. [`Config::default`] is a working daemon.
+        #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        pub struct Config {
+            $($(#[doc = $about])* pub $name: $kind,)*
+        }
+
+        /// All sections in the order in which they are shown.
+        pub(super) const SECTIONS: &[Section] = &[$(Section {
+            name: stringify!($name),
+            about: &[$($about),*],
+            settings: &[$(Setting { name: stringify!($field), about: &[$($doc),*] }),*],
+        }),*];
+    };
+}
+
+sections! {
+    /// Where clients connect.
+    listen: ListenSection {
+        /// Address and port for clients. Port 0 = any free one.
+        address: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 7100)),
+    }
+
+    /// Where data lies.
+    data: DataSection {
+        /// The data directory: store, keys, lock. Made when it is not there.
+        dir: PathBuf = PathBuf::from("roamd-data"),
+    }
+
+    /// What is bounded, and what happens at the bound.
+    limits: LimitsSection {
+        /// Inbox retention by count, per user. Older entries are trimmed, first in first out.
+        inbox_entries: u64 = Limits::default().inbox_entries,
+        /// Inbox retention by age.
+        #[serde(with = "duration")]
+        inbox_age: Duration = Limits::default().inbox_age,
+        /// How long a retry of a send is recognised; at least 8 days.
+        #[serde(with = "duration")]
+        idempotency_window: Duration = Limits::default().idempotency_window,
+        /// Most remembered sends per device. Beyond it the oldest become STALE before the window ends.
+        /// Largest content of a message, in bytes. Larger: CONTENT_TOO_LARGE.
+        #[serde(with = "size")]
+        content_bytes: usize = Limits::default().content_bytes,
+        /// Members up to which a message is written to every member's inbox.
+        fanout_members: usize = Limits::default().fanout_members,
+        /// Most members of a group. More: TOO_MANY_MEMBERS.
+        members_per_group: usize = Limits::default().members_per_group,
+        /// Most conversations of one user. More: FORBIDDEN for the one who adds.
+        conversations_per_user: usize = Limits::default().conversations_per_user,
+        /// Most devices of one user. More: TOO_MANY_DEVICES.
+        devices_per_user: usize = Limits::default().devices_per_user,
+        /// Entries sent and not acked before the server stops reading the inbox for a session.
+        unacked_entries: u32 = Limits::default().unacked_entries,
+        /// Bytes sent and not acked before the server stops reading the inbox for a session.
+        #[serde(with = "size")]
+        unacked_bytes: u32 = Limits::default().unacked_bytes,
+        /// Requests of one session without a reply. More: the server stops reading the socket.
+        outstanding_requests: u32 = Limits::default().outstanding_requests,
+        /// A client sends any frame at least this often; silent for three intervals: IDLE.
+        #[serde(with = "duration")]
+        heartbeat_interval: Duration = Limits::default().heartbeat_interval,
+        /// A connection whose socket takes nothing for so long is closed: IDLE.
+        #[serde(with = "duration")]
+        write_stall: Duration = Limits::default().write_stall,
+        /// Open connections. More: accepted and told OVERLOADED.
+        connections: usize = Limits::default().connections,
+        /// Connections before Welcome. More: the oldest is closed.
+        greeting_connections: usize = Limits::default().greeting_connections,
+        /// Sends one session may make per second, sustained. 0 = no limit. More: RATE_LIMITED.
+        sends_per_second: u32 = Limits::default().sends_per_second,
+        /// Sends one session may make at once above the sustained rate.
+        sends_burst: u32 = Limits::default().sends_burst,
+    }
+
+    /// How data is kept.
+    store: StoreSection {
+        /// Size at which the journal starts a new segment.
+        #[serde(with = "size")]
+        segment_bytes: u64 = 32 << 20,
+        /// Memory for recent commits that are in the journal and not yet in the trees.
+        #[serde(with = "size")]
+        memory_bytes: u64 = 64 << 20,
+        /// Memory for pages of the trees.
+        #[serde(with = "size")]
+        cache_bytes: u64 = 256 << 20,
+        /// How often the trees are brought up to the journal, at least.
+        #[serde(with = "duration")]
+        checkpoint_interval: Duration = Duration::from_secs(5),
+    }
+
+    /// Who may connect. Tokens by keys in the data directory are always accepted.
+    auth: AuthSection {
+        /// File with a secret of at least 32 bytes, mode 0600 or 0640. Set: HS256 tokens by it are accepted too.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        hs256_secret_file: Option<PathBuf> = None,
+        /// How long a minted token is valid.
+        #[serde(with = "duration")]
+        token_ttl: Duration = Duration::from_secs(24 * 3600),
+    }
+
+    /// What is logged, to stderr.
+    log: LogSection {
+        /// error, warn, info, debug or trace.
+        level: LogLevel = LogLevel::Info,
+        /// text for people, json for programs.
+        format: LogFormat = LogFormat::Text,
+    }
+}
+
+/// The least important lines that are still logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// A person must act.
+    Error,
+    /// Something is refused or repaired.
+    Warn,
+    /// The life of the daemon.
+    Info,
+    /// The life of sessions.
+    Debug,
+    /// Frames.
+    Trace,
+}
+
+/// The form of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs: one object per line.
+    Json,
+}
+
+impl From<&LimitsSection> for Limits {
+    fn from(set: &LimitsSection) -> Self {
+        Self {
+            inbox_entries: set.inbox_entries,
+            inbox_age: set.inbox_age,
+            idempotency_window: set.idempotency_window,
+            content_bytes: set.content_bytes,
+            fanout_members: set.fanout_members,
+            members_per_group: set.members_per_group,
+            conversations_per_user: set.conversations_per_user,
+            devices_per_user: set.devices_per_user,
+            unacked_entries: set.unacked_entries,
+            unacked_bytes: set.unacked_bytes,
+            outstanding_requests: set.outstanding_requests,
+            heartbeat_interval: set.heartbeat_interval,
+            write_stall: set.write_stall,
+            connections: set.connections,
+            greeting_connections: set.greeting_connections,
+            sends_per_second: set.sends_per_second,
+            sends_burst: set.sends_burst,
+        }
+    }
+}
