@@ -7,6 +7,8 @@
 pub mod id;
 pub mod limits;
 pub mod message;
+pub mod refusal;
+pub mod reply;
 pub mod request;
 pub mod seq;
 pub mod time;

@@ -138,9 +138,7 @@ impl Membership {
     /// Whether the user may see this row.
     #[must_use]
     pub fn sees(&self, seq: HistorySeq) -> bool {
-        self.intervals
-            .iter()
-            .any(|i| i.first <= seq && i.last.is_none_or(|last| seq <= last))
+        self.intervals.iter().any(|i| i.first <= seq && i.last.is_none_or(|last| seq <= last))
     }
 
     /// Countable messages after the read marker: a subtraction, so it cannot drift. `ordinal` is

@@ -174,8 +174,11 @@ mod tests {
                 assert_eq!(Conversation::decode(bytes.slice(..len)), Err(Malformed));
             }
         }
-        let member =
-            Member { role: Role::Admin, joined_seq: HistorySeq::new(9), joined: Timestamp::from_millis(1) };
+        let member = Member {
+            role: Role::Admin,
+            joined_seq: HistorySeq::new(9),
+            joined: Timestamp::from_millis(1),
+        };
         assert_eq!(Member::decode(member.encode()), Ok(member));
     }
 }

@@ -8,7 +8,9 @@ use super::{Answer, Caller, Compared, Engine, Now, Stop, refuse};
 use crate::{
     inbox::{self, Device},
     limits::CAUGHT_UP_CONVERSATIONS_MAX,
-    request::{ErrorCode, Position, TooLongReason, Verdict},
+    refusal::ErrorCode,
+    reply::{TooLongReason, Verdict},
+    request::Position,
     sent,
     seq::InboxSeq,
     store::{
@@ -47,9 +49,7 @@ impl Engine {
             last_seen: now.wall,
             platform: Arc::clone(platform),
         };
-        if let Some(waiting) =
-            self.cursors.get(&(caller.user.clone(), caller.device.clone()))
-        {
+        if let Some(waiting) = self.cursors.get(&(caller.user.clone(), caller.device.clone())) {
             device.cursor = device.cursor.max(*waiting);
         }
         self.announce_reads(now, &caller.user)?;
@@ -84,8 +84,7 @@ impl Engine {
     ) -> Result<Compared, Stop> {
         let log = LogKey::inbox(&caller.user);
         let (kept, head) = inbox::kept(self.writer.bounds(&log)?, self.limits.inbox_entries);
-        let first =
-            inbox::expire(&self.writer, &log, kept, now.wall, self.limits.inbox_age)?;
+        let first = inbox::expire(&self.writer, &log, kept, now.wall, self.limits.inbox_age)?;
         if first > kept {
             let mut commit = Commit::new();
             commit.trim(log, first.number());
@@ -150,7 +149,7 @@ impl Engine {
     }
 
     pub(super) fn write_cursors(&mut self) -> Result<(), StoreError> {
-        self.cursor_timer.take();
+        let _ = self.cursor_timer.take();
         let mut commit = Commit::new();
         for ((user, device), seq) in self.cursors.drain() {
             let key = device_key(&user, &device);

@@ -6,7 +6,8 @@ use bytes::Bytes;
 
 use crate::{
     id::{ClientMessageId, ConversationId, DeviceId, Epoch, SessionId, UserId},
-    request::{ConversationUnread, Direction, Position, Reply, Request, Verdict},
+    reply::{ConversationUnread, Reply, Verdict},
+    request::{Direction, Position, Request},
     seq::{HistorySeq, InboxSeq, Span},
 };
 

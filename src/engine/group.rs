@@ -20,7 +20,8 @@ use crate::{
     message::{
         ConversationKind, Entry, EntryKind, HistoryPolicy, MembershipAction, MembershipChange, Role,
     },
-    request::{ErrorCode, MemberOutcome, Reply},
+    refusal::ErrorCode,
+    reply::{MemberOutcome, Reply},
     sent::Sent,
     seq::{HistorySeq, InboxSeq},
     store::{
@@ -88,12 +89,18 @@ impl Engine {
             open::put_member(&mut commit, &id, user, member, &membership);
             members.push((user.clone(), member));
         }
-        let mut open =
-            Open { row, stored, members: Vec::new(), inboxes: Arc::new([]), history: LogKey::history(&id) };
+        let mut open = Open {
+            row,
+            stored,
+            members: Vec::new(),
+            inboxes: Arc::new([]),
+            history: LogKey::history(&id),
+        };
         open.set_members(members);
         let inbox_seq = self.next_inbox_seq(&caller.user)?;
         let named: Vec<UserId> = open.members.iter().map(|(user, _)| user.clone()).collect();
-        let change = change(&id, &open, MembershipAction::Created, caller, &named, HistorySeq::ZERO);
+        let change =
+            change(&id, &open, MembershipAction::Created, caller, &named, HistorySeq::ZERO);
         tell(&mut commit, now, Arc::clone(&open.inboxes), change);
         let sent = Sent {
             client_id,
@@ -111,7 +118,12 @@ impl Engine {
         self.cache.keep(&id, open);
         let tip = Tip { head: HistorySeq::ZERO, ordinal: 0, time: now.wall };
         self.cache.set_tip(&id, tip);
-        Ok(Answer::Reply(Reply::GroupCreated { conversation: id, member_count, inbox_seq, duplicate: false }))
+        Ok(Answer::Reply(Reply::GroupCreated {
+            conversation: id,
+            member_count,
+            inbox_seq,
+            duplicate: false,
+        }))
     }
 
     fn created_before(&mut self, sent: Sent) -> Result<Answer, Stop> {
@@ -162,7 +174,18 @@ impl Engine {
         }
         let names: Vec<UserId> = added.iter().map(|(user, _)| user.clone()).collect();
         let members = open.members.iter().cloned().chain(added).collect();
-        self.change_members(now, caller, id, &open, members, names, MembershipAction::Added, commit, tip, outcomes)
+        self.change_members(
+            now,
+            caller,
+            id,
+            &open,
+            members,
+            names,
+            MembershipAction::Added,
+            commit,
+            tip,
+            outcomes,
+        )
     }
 
     pub(super) fn remove_members(
@@ -192,7 +215,18 @@ impl Engine {
         }
         let members =
             open.members.iter().filter(|(user, _)| !removed.contains(user)).cloned().collect();
-        self.change_members(now, caller, id, &open, members, removed, MembershipAction::Removed, commit, tip, outcomes)
+        self.change_members(
+            now,
+            caller,
+            id,
+            &open,
+            members,
+            removed,
+            MembershipAction::Removed,
+            commit,
+            tip,
+            outcomes,
+        )
     }
 
     pub(super) fn leave_group(
@@ -221,8 +255,18 @@ impl Engine {
             self.hand_over(id, &mut members, &mut commit)?;
         }
         let names = vec![caller.user.clone()];
-        let answer =
-            self.change_members(now, caller, id, &open, members, names, MembershipAction::Left, commit, tip, vec![])?;
+        let answer = self.change_members(
+            now,
+            caller,
+            id,
+            &open,
+            members,
+            names,
+            MembershipAction::Left,
+            commit,
+            tip,
+            vec![],
+        )?;
         Ok(match answer {
             Answer::Reply(Reply::MemberItems { inbox_seq, .. }) => {
                 Answer::Reply(Reply::Done { inbox_seq })
@@ -243,8 +287,7 @@ impl Engine {
             .min_by_key(|(_, member)| (std::cmp::Reverse(member.role), member.joined_seq));
         let Some((user, member)) = heir else { return Ok(()) };
         member.role = Role::Owner;
-        let mut membership =
-            open::membership(&self.writer, user, id)?.ok_or_else(not_found)?;
+        let mut membership = open::membership(&self.writer, user, id)?.ok_or_else(not_found)?;
         membership.role = Some(Role::Owner);
         open::put_member(commit, id, user, *member, &membership);
         Ok(())

@@ -11,7 +11,8 @@ use crate::{
     history,
     id::{ConversationId, UserId},
     message::ConversationKind,
-    request::{ConversationUnread, ConversationView, ErrorCode, MemberView, Reply},
+    refusal::ErrorCode,
+    reply::{ConversationUnread, ConversationView, MemberView, Reply},
     store::{
         StoreError,
         catalogue::{LogKey, Table, second_id, user_prefix},
@@ -167,16 +168,12 @@ impl Engine {
         }))
     }
 
-    fn memberships(
-        &self,
-        user: &UserId,
-    ) -> Result<Vec<(ConversationId, Membership)>, StoreError> {
+    fn memberships(&self, user: &UserId) -> Result<Vec<(ConversationId, Membership)>, StoreError> {
         let rows = self.writer.rows(Table::Membership, &user_prefix(user), &[], usize::MAX)?;
         rows.into_iter()
             .map(|(key, row)| {
-                let id = second_id(&key).ok_or_else(|| {
-                    StoreError::Damaged("a membership key is malformed".into())
-                })?;
+                let id = second_id(&key)
+                    .ok_or_else(|| StoreError::Damaged("a membership key is malformed".into()))?;
                 Ok((id, Membership::decode(row)?))
             })
             .collect()
@@ -228,7 +225,11 @@ impl Engine {
             ConversationKind::Group => None,
             ConversationKind::Direct => {
                 let users = open.members.iter().map(|(user, _)| user);
-                users.clone().find(|user| **user != caller.user).or_else(|| users.clone().next()).cloned()
+                users
+                    .clone()
+                    .find(|user| **user != caller.user)
+                    .or_else(|| users.clone().next())
+                    .cloned()
             }
         };
         // Whoever has left learns nothing of what changes afterwards.

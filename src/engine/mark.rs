@@ -14,7 +14,7 @@ use crate::{
     inbox,
     limits::READ_ENTRY_INTERVAL,
     message::{Entry, EntryKind},
-    request::Reply,
+    reply::Reply,
     seq::HistorySeq,
     store::{
         Commit, StoreError,
@@ -64,8 +64,7 @@ impl Engine {
         id: &ConversationId,
         wanted: HistorySeq,
     ) -> Result<Answer, Stop> {
-        let mut own =
-            open::membership(&self.writer, &caller.user, id)?.ok_or_else(not_found)?;
+        let mut own = open::membership(&self.writer, &caller.user, id)?.ok_or_else(not_found)?;
         let tip = self.cache.tip(&self.writer, id)?;
         let seq = wanted.min(own.hull(tip.head).last);
         if seq > own.read_seq {

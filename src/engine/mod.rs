@@ -28,10 +28,12 @@ use hashbrown::{HashMap, HashSet};
 pub use self::command::{Answer, Caller, Command, Compared, HistoryGrant};
 use self::{mark::ReadEntries, open::Cache};
 use crate::{
-    ack::{DelayedAck, DelayedAckConfig},
+    ack::{AckConfig, DelayedAck},
     id::{DeviceId, Epoch, UserId},
-    limits::{CURSOR_FLUSH_DELAY_MAX, CURSOR_FLUSH_DEVICES, Limits},
-    request::{ErrorCode, Refusal, Reply, Request},
+    limits::Limits,
+    refusal::{ErrorCode, Refusal},
+    reply::Reply,
+    request::Request,
     seq::InboxSeq,
     store::{StoreError, Writer},
     time::Timestamp,
@@ -108,11 +110,7 @@ impl Engine {
             limits,
             cache: Cache::default(),
             cursors: HashMap::new(),
-            cursor_timer: DelayedAck::new(DelayedAckConfig {
-                count_max: CURSOR_FLUSH_DEVICES,
-                bytes_max: u64::MAX,
-                delay_max: CURSOR_FLUSH_DELAY_MAX,
-            }),
+            cursor_timer: DelayedAck::new(AckConfig::CURSORS),
             read_entries: ReadEntries::default(),
             next_id,
             reserved_ids: next_id,
@@ -188,9 +186,16 @@ impl Engine {
                 self.list_members(caller, conversation, page_token, *limit)
             }
             Request::SyncPull { after, limit } => self.sync_pull(caller, *after, *limit),
-            Request::CreateGroup { client_id, conversation, title, users, policy } => {
-                self.create_group(now, caller, *client_id, conversation.as_ref(), title, users, *policy)
-            }
+            Request::CreateGroup { client_id, conversation, title, users, policy } => self
+                .create_group(
+                    now,
+                    caller,
+                    *client_id,
+                    conversation.as_ref(),
+                    title,
+                    users,
+                    *policy,
+                ),
             Request::AddMembers { conversation, users } => {
                 self.add_members(now, caller, conversation, users)
             }

@@ -108,11 +108,7 @@ impl Cache {
     }
 
     /// The newest message.
-    pub(super) fn tip(
-        &mut self,
-        writer: &Writer,
-        id: &ConversationId,
-    ) -> Result<Tip, StoreError> {
+    pub(super) fn tip(&mut self, writer: &Writer, id: &ConversationId) -> Result<Tip, StoreError> {
         if let Some(tip) = self.tips.get(id) {
             return Ok(*tip);
         }

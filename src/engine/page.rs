@@ -2,9 +2,11 @@
 
 use super::{Answer, Caller, Engine, HistoryGrant, Stop, not_found, open, refuse};
 use crate::{
-    history, inbox,
+    history,
     id::ConversationId,
-    request::{Direction, ErrorCode},
+    inbox,
+    refusal::ErrorCode,
+    request::Direction,
     seq::{HistorySeq, InboxSeq, Span},
     store::catalogue::LogKey,
 };

@@ -10,7 +10,8 @@ use crate::{
     inbox,
     limits::BATCH_BYTES_TARGET,
     message::{Entry, EntryKind},
-    request::{Batch, ConversationView, Direction, EntryView, PlacedMessage, Reply},
+    reply::{Batch, ConversationView, EntryView, PlacedMessage, Reply},
+    request::Direction,
     seq::{HistorySeq, InboxSeq},
     store::{ReadLimit, Reader, StoreError, catalogue::LogKey},
     time::Timestamp,
@@ -89,14 +90,12 @@ pub fn complete(
         Answer::Previews(reply) => Some(previews(reader, reply)?),
         Answer::History(grant) => Some(page(reader, grant)?),
         Answer::Pull(after, head, limit) => {
-            let entries =
-                entries(reader, user, after, head, limit as usize, BATCH_BYTES_TARGET)?;
+            let entries = entries(reader, user, after, head, limit as usize, BATCH_BYTES_TARGET)?;
             Some(Reply::Pulled(Batch { prev: after, head, entries }))
         }
-        Answer::Nothing
-        | Answer::Attached(_)
-        | Answer::Resumed(_)
-        | Answer::CaughtUp { .. } => None,
+        Answer::Nothing | Answer::Attached(_) | Answer::Resumed(_) | Answer::CaughtUp { .. } => {
+            None
+        }
     })
 }
 

@@ -17,10 +17,10 @@ use crate::{
     history,
     id::{ClientMessageId, ConversationId, MessageId, UserId},
     inbox,
-    message::{
-        ConversationKind, Draft, Entry, EntryKind, HistoryPolicy, Message, Role,
-    },
-    request::{Destination, ErrorCode, Reply},
+    message::{ConversationKind, Draft, Entry, EntryKind, HistoryPolicy, Message, Role},
+    refusal::ErrorCode,
+    reply::Reply,
+    request::Destination,
     sent::{self, Known, Sent},
     seq::{HistorySeq, InboxSeq},
     store::{
@@ -63,7 +63,11 @@ impl Engine {
         if draft.content.len() > self.limits.content_bytes {
             return Err(refuse(
                 ErrorCode::ContentTooLarge,
-                format!("content has {} bytes, at most {} are taken", draft.content.len(), self.limits.content_bytes),
+                format!(
+                    "content has {} bytes, at most {} are taken",
+                    draft.content.len(),
+                    self.limits.content_bytes
+                ),
             ));
         }
         let mut commit = Commit::new();

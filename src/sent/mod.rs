@@ -135,7 +135,11 @@ pub fn look_up(
         }
     }
     // Below the oldest remembered one nobody can say any more.
-    if bounds.first > 1 && low == bounds.first { Ok(Known::Stale) } else { Ok(Known::NewOutOfOrder) }
+    if bounds.first > 1 && low == bounds.first {
+        Ok(Known::Stale)
+    } else {
+        Ok(Known::NewOutOfOrder)
+    }
 }
 
 /// The greatest client id accepted from a device; zero = none.

@@ -55,7 +55,11 @@ impl Checkpoint {
             fs::rename(&temporary, &path)?;
             fsync::sync_data(&File::open(dir)?)
         };
-        write().map_err(|source| StoreError::Io { what: "writing", path: PathBuf::from(&path), source })
+        write().map_err(|source| StoreError::Io {
+            what: "writing",
+            path: PathBuf::from(&path),
+            source,
+        })
     }
 }
 

@@ -39,6 +39,13 @@ use std::{
 
 use parking_lot::{Condvar, Mutex, RwLock};
 
+use self::{
+    checkpoint::Checkpoint,
+    filler::FillState,
+    journal::{CommitNo, Journal, JournalConfig},
+    memory::Generation,
+    trees::Trees,
+};
 pub use self::{
     checkpoint::FORMAT_VERSION,
     commit::{Change, Commit, Condition},
@@ -46,14 +53,6 @@ pub use self::{
     memory::Bounds,
     reader::{LogEntry, ReadLimit, Reader},
     writer::Writer,
-};
-use self::{
-    catalogue::{LogKey, LogKind, Table},
-    checkpoint::Checkpoint,
-    filler::FillState,
-    journal::{CommitNo, Journal, JournalConfig},
-    memory::Generation,
-    trees::Trees,
 };
 use crate::id::Epoch;
 
@@ -190,7 +189,7 @@ impl Store {
         });
         let mut replayed = Generation::default();
         let journal = Journal::open(
-            JournalConfig {
+            &JournalConfig {
                 dir: dir.join("journal"),
                 segment_bytes: config.segment_bytes,
                 segments_spare: 2,
@@ -212,7 +211,11 @@ impl Store {
         let filler = std::thread::Builder::new()
             .name("filler".into())
             .spawn(move || filler::run(&behind, &recycler, interval))
-            .map_err(|source| StoreError::Io { what: "starting a thread for", path: dir.clone(), source })?;
+            .map_err(|source| StoreError::Io {
+                what: "starting a thread for",
+                path: dir.clone(),
+                source,
+            })?;
         let writer = Writer::new(Arc::clone(&shared), journal);
         Ok((Self { shared, filler: Some(filler), _lock: lock }, writer))
     }
@@ -288,11 +291,8 @@ fn make_dir(dir: &Path) -> Result<(), StoreError> {
 fn lock(dir: &Path) -> Result<File, StoreError> {
     let path = dir.join("LOCK");
     let open = || File::options().create(true).truncate(false).write(true).open(&path);
-    let file = open().map_err(|source| StoreError::Io {
-        what: "opening",
-        path: path.clone(),
-        source,
-    })?;
+    let file =
+        open().map_err(|source| StoreError::Io { what: "opening", path: path.clone(), source })?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(fs::TryLockError::WouldBlock) => Err(StoreError::InUse(dir.to_path_buf())),
@@ -301,6 +301,3 @@ fn lock(dir: &Path) -> Result<File, StoreError> {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

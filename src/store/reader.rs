@@ -49,7 +49,12 @@ impl Reader {
     ///
     /// # Errors
     /// When the trees cannot be read. A damaged record is no error; see [`LogEntry::record`].
-    pub fn read(&self, log: &LogKey, from: u64, limit: ReadLimit) -> Result<Vec<LogEntry>, StoreError> {
+    pub fn read(
+        &self,
+        log: &LogKey,
+        from: u64,
+        limit: ReadLimit,
+    ) -> Result<Vec<LogEntry>, StoreError> {
         read(&self.shared, None, log, from, u64::MAX, limit)
     }
 
@@ -226,7 +231,8 @@ pub(super) fn rows(
     let mut merged = std::collections::BTreeMap::<Bytes, Option<Bytes>>::new();
     let mut overlay = |generation: &Generation| {
         let start = if after > prefix { after } else { prefix };
-        let range = generation.rows(table).range::<[u8], _>(start..);
+        let from = (std::ops::Bound::Included(start), std::ops::Bound::Unbounded);
+        let range = generation.rows(table).range::<[u8], _>(from);
         for (key, row) in range.take_while(|(key, _)| key.starts_with(prefix)) {
             if &key[..] != after {
                 merged.entry(key.clone()).or_insert_with(|| row.clone());
@@ -253,9 +259,5 @@ pub(super) fn rows(
     }
     // Rows beyond the last one read from the trees may have unread tree rows before them, but never
     // among the first `limit`.
-    Ok(merged
-        .into_iter()
-        .filter_map(|(key, row)| row.map(|row| (key, row)))
-        .take(limit)
-        .collect())
+    Ok(merged.into_iter().filter_map(|(key, row)| row.map(|row| (key, row))).take(limit).collect())
 }

@@ -165,8 +165,7 @@ impl Trees {
         self.bounds.scan_prefix([kind as u8]).map(move |item| {
             let (key, value) = item?;
             let mut row = unseal(&key, &value).ok_or_else(|| damaged("bounds row"))?;
-            let bounds =
-                Bounds { first: read_varint(&mut row)?, last: read_varint(&mut row)? };
+            let bounds = Bounds { first: read_varint(&mut row)?, last: read_varint(&mut row)? };
             Ok((LogKey::from_parts(kind, Bytes::copy_from_slice(&key[1..])), bounds))
         })
     }
@@ -243,12 +242,7 @@ impl Trees {
         }
     }
 
-    fn split_record(
-        &self,
-        log: &LogKey,
-        seq: u64,
-        len: u64,
-    ) -> Result<Option<Bytes>, StoreError> {
+    fn split_record(&self, log: &LogKey, seq: u64, len: u64) -> Result<Option<Bytes>, StoreError> {
         let mut record = BytesMut::new();
         for item in self.pieces.scan_prefix(piece_prefix(log, seq)) {
             let (key, value) = item?;
@@ -273,7 +267,9 @@ impl Trees {
             for (key, tail) in generation.logs(kind) {
                 let log = LogKey::from_parts(kind, key.clone());
                 if reopened {
-                    for key in tree.range(run_key(&log, tail.start)..=run_key(&log, u64::MAX)).keys() {
+                    for key in
+                        tree.range(run_key(&log, tail.start)..=run_key(&log, u64::MAX)).keys()
+                    {
                         runs.remove(&key?)?;
                     }
                     runs.finish()?;
@@ -284,7 +280,9 @@ impl Trees {
                     None => tail.start,
                 };
                 let first = match kind {
-                    LogKind::Inbox => tail.first.max((tail.last() + 1).saturating_sub(self.inbox_entries)),
+                    LogKind::Inbox => {
+                        tail.first.max((tail.last() + 1).saturating_sub(self.inbox_entries))
+                    }
                     LogKind::History | LogKind::Sent => tail.first,
                 };
                 let lowest = self.sweep(&log, lowest, first, &mut runs, &mut pieces)?;
@@ -351,11 +349,7 @@ impl Trees {
             .iter()
             .map(|kind| (kind.tree(), &self.logs[*kind as usize]))
             .chain(Table::ALL.iter().map(|t| (t.tree(), &self.tables[*t as usize])))
-            .chain([
-                ("bounds", &self.bounds),
-                ("pieces", &self.pieces),
-                ("meta", &self.meta),
-            ]);
+            .chain([("bounds", &self.bounds), ("pieces", &self.pieces), ("meta", &self.meta)]);
         for (name, tree) in named {
             for item in tree.iter() {
                 let (key, value) = item?;

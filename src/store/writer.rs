@@ -169,7 +169,12 @@ impl Writer {
     ///
     /// # Errors
     /// When the trees cannot be read.
-    pub fn read(&self, log: &LogKey, from: u64, limit: ReadLimit) -> Result<Vec<LogEntry>, StoreError> {
+    pub fn read(
+        &self,
+        log: &LogKey,
+        from: u64,
+        limit: ReadLimit,
+    ) -> Result<Vec<LogEntry>, StoreError> {
         reader::read(&self.shared, Some(&self.staged), log, from, u64::MAX, limit)
     }
 

@@ -10,7 +10,8 @@ use crate::{
     id::{ClientMessageId, ConversationId, DeviceId, Epoch, UserId},
     limits,
     message::HistoryPolicy,
-    request::{Direction, ErrorCode, Position, Refusal},
+    refusal::{ErrorCode, Refusal},
+    request::{Direction, Position},
     seq::{HistorySeq, InboxSeq},
     wire::proto,
 };

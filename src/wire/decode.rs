@@ -10,7 +10,8 @@ use prost::Message;
 use crate::{
     limits,
     message::{Draft, MessageFlags},
-    request::{ClientLimits, Destination, ErrorCode, Hello, Incoming, Refusal, Request},
+    refusal::{ErrorCode, Refusal},
+    request::{ClientLimits, Destination, Hello, Incoming, Request},
     seq::{HistorySeq, InboxSeq},
     time::Timestamp,
     wire::{

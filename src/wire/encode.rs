@@ -9,7 +9,8 @@ use prost::Message;
 
 use crate::{
     limits::SERVER_FRAME_BYTES_MAX,
-    request::{Batch, EntryView, ErrorCode, Refusal, Reply, Retry},
+    refusal::{ErrorCode, Refusal, Retry},
+    reply::{Batch, EntryView, Reply},
     wire::{
         frame::encode_delimited,
         proto::{self, server_frame::Body},

@@ -12,7 +12,7 @@ use tokio_util::codec::Decoder;
 
 use crate::{
     limits::FRAME_GROWTH_BYTES_MAX,
-    request::{ErrorCode, Refusal},
+    refusal::{ErrorCode, Refusal},
 };
 
 /// Longest length prefix, in bytes: 35 bits, more than any limit.

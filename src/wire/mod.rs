@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! bytes --frame--> frame body --scan--> bounded body --decode--> request::Incoming
-//! request::Reply --encode (raw for batches and pages, reply for the rest)--> bytes
+//! reply::Reply --encode (raw for batches and pages, reply for the rest)--> bytes
 //! ```
 //!
 //! Invariants:

@@ -12,7 +12,7 @@ use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, k
 
 use crate::{
     message::{MembershipAction, MembershipChange},
-    request::{EntryView, PlacedMessage},
+    reply::{EntryView, PlacedMessage},
     seq::{HistorySeq, InboxSeq},
     wire::proto,
 };

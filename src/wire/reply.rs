@@ -5,9 +5,10 @@ use std::time::Duration;
 use crate::{
     limits,
     message::{ConversationKind, HistoryPolicy, Role},
-    request::{
+    refusal::{Refusal, Retry},
+    reply::{
         ConversationUnread, ConversationView, GoAwayReason, MemberOutcome, MemberView,
-        PlacedMessage, Refusal, Retry, ServerLimits, TooLongReason, Verdict, Welcome,
+        PlacedMessage, ServerLimits, TooLongReason, Verdict, Welcome,
     },
     wire::proto,
 };

@@ -9,7 +9,7 @@ use bytes::BytesMut;
 use prost::encoding::{WireType, encode_key, encode_varint};
 use roamd::{
     limits,
-    request::ErrorCode,
+    refusal::ErrorCode,
     wire::{
         self,
         proto::{self, client_frame::Body},

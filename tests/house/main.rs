@@ -14,7 +14,7 @@ use source::{Source, lines_with, parts};
 
 /// The layers, innermost first. A module may use the layers before its own.
 const LEVELS: &[&[&str]] = &[
-    &["id", "seq", "time", "message", "request", "limits"],
+    &["id", "seq", "time", "message", "request", "reply", "refusal", "limits"],
     &["wire", "ack", "store", "auth", "config"],
     &["inbox", "history", "conversation", "unread", "presence", "push"],
     &["session", "engine"],
@@ -64,7 +64,7 @@ const FOREIGN: &[&str] = &["tracing_subscriber"];
 /// Most lines of a file in `src`.
 const LINES_MAX: usize = 600;
 /// Files that were longer when the rule came; they may only shrink, and leave the list at the limit.
-const LONG: &[(&str, usize)] = &[("src/request.rs", 764)];
+const LONG: &[(&str, usize)] = &[];
 /// Most lines of `ARCHITECTURE.md`.
 const ARCHITECTURE_LINES_MAX: usize = 200;
 

@@ -8,7 +8,8 @@ use roamd::{
     id::{ConversationId, UserId},
     limits::{HISTORY_PAGE_MAX, LIST_PAGE_MAX, PREVIEW_BYTES_MAX, SERVER_FRAME_BYTES_MAX},
     message::{ConversationKind, HistoryPolicy, MembershipAction, Message, Role},
-    request::{Batch, ConversationView, EntryView, ErrorCode, PlacedMessage, Reply},
+    refusal::ErrorCode,
+    reply::{Batch, ConversationView, EntryView, PlacedMessage, Reply},
     seq::{HistorySeq, InboxSeq},
     time::Timestamp,
     wire::{

@@ -5,7 +5,8 @@ use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 use roamd::{
     limits,
-    request::{ErrorCode, Refusal, Request},
+    refusal::{ErrorCode, Refusal},
+    request::Request,
     wire::{self, FrameDecoder, FrameError},
 };
 

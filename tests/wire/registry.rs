@@ -1,8 +1,8 @@
-//! One registry of errors in two places: the proto and `request::ErrorCode` must agree.
+//! One registry of errors in two places: the proto and `refusal::ErrorCode` must agree.
 
 use std::collections::BTreeSet;
 
-use roamd::{request::ErrorCode, wire::proto};
+use roamd::{refusal::ErrorCode, wire::proto};
 
 #[test]
 fn the_proto_and_the_registry_name_the_same_errors() {

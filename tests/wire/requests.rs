@@ -5,7 +5,8 @@ use prost::Message as _;
 use roamd::{
     limits,
     message::HistoryPolicy,
-    request::{Destination, Direction, ErrorCode, Incoming, Request},
+    refusal::ErrorCode,
+    request::{Destination, Direction, Incoming, Request},
     wire::{
         self, Refused,
         proto::{self, client_frame::Body},
@@ -130,7 +131,8 @@ fn tokens_are_not_in_debug() {
 
 #[test]
 fn an_error_frame_tells_what_to_do() {
-    use roamd::request::{Refusal, Reply};
+    use roamd::refusal::Refusal;
+    use roamd::reply::Reply;
     let mut out = BytesMut::new();
     let refusal = Refusal::fatal(ErrorCode::Draining, "the server is stopping");
     wire::encode_server(8, &Reply::Refused(refusal), &mut out);

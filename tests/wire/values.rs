@@ -7,7 +7,7 @@ use proptest::{option, prelude::*};
 use roamd::{
     id::{ClientMessageId, ConversationId, DeviceId, MessageId, UserId},
     message::{Draft, MembershipAction, MembershipChange, Message, MessageFlags},
-    request::{EntryView, PlacedMessage},
+    reply::{EntryView, PlacedMessage},
     seq::HistorySeq,
     time::Timestamp,
     wire::proto::{self, client_frame::Body},
