@@ -87,7 +87,6 @@ sections! {
         /// How long a retry of a send is recognised; at least 8 days.
         #[serde(with = "duration")]
         idempotency_window: Duration = Limits::default().idempotency_window,
-        /// Most remembered sends per device. Beyond it the oldest become STALE before the window ends.
         /// Largest content of a message, in bytes. Larger: CONTENT_TOO_LARGE.
         #[serde(with = "size")]
         content_bytes: usize = Limits::default().content_bytes,

@@ -9,7 +9,7 @@ use crate::{
     id::{ConversationId, UserId},
     inbox,
     limits::BATCH_BYTES_TARGET,
-    message::{Entry, EntryKind},
+    message::{Entry, EntryKind, Message},
     reply::{Batch, ConversationView, EntryView, PlacedMessage, Reply},
     request::Direction,
     seq::{HistorySeq, InboxSeq},
@@ -68,9 +68,7 @@ fn join(reader: &Reader, entry: Option<Entry>) -> Result<EntryView, StoreError> 
 /// About how many bytes an entry takes on the wire.
 fn weight(view: &EntryView) -> usize {
     match view {
-        EntryView::Message { message, .. } => {
-            128 + message.message.as_ref().map_or(0, |m| m.draft.content.len())
-        }
+        EntryView::Message { message, .. } => message.message.as_ref().map_or(128, Message::weight),
         EntryView::Membership { change, .. } => 128 + 66 * change.users.len(),
         EntryView::Read { .. } | EntryView::Hole { .. } => 96,
     }
@@ -105,8 +103,8 @@ fn page(reader: &Reader, grant: HistoryGrant) -> Result<Reply, StoreError> {
     let mut messages: Vec<PlacedMessage> = Vec::with_capacity(rows.len());
     let mut bytes = 0;
     let place = |(seq, message)| PlacedMessage { conversation: conversation.clone(), seq, message };
-    let mut fits = |row: &(HistorySeq, Option<crate::message::Message>), empty: bool| {
-        bytes += row.1.as_ref().map_or(0, |message| message.draft.content.len());
+    let mut fits = |row: &(HistorySeq, Option<Message>), empty: bool| {
+        bytes += row.1.as_ref().map_or(128, Message::weight);
         empty || bytes <= max_bytes
     };
     if let Direction::Newer(_) = direction {

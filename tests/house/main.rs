@@ -16,7 +16,7 @@ use source::{Source, lines_with, parts};
 const LEVELS: &[&[&str]] = &[
     &["id", "seq", "time", "message", "request", "reply", "refusal", "limits"],
     &["wire", "ack", "store", "auth", "config"],
-    &["inbox", "history", "conversation", "unread", "presence", "push"],
+    &["inbox", "history", "conversation", "sent", "presence", "push"],
     &["session", "engine"],
     &["clock", "daemon", "metrics", "client", "cli", "replay", "swarm"],
     &["bin"],

@@ -8,9 +8,10 @@ use roamd::{
         ConversationKind, Draft, HistoryPolicy, MembershipAction, MembershipChange, Message,
         MessageFlags, Role,
     },
-    request::{
-        Batch, ConversationUnread, ConversationView, EntryView, ErrorCode, GoAwayReason,
-        PlacedMessage, Refusal, Reply, ServerLimits, TooLongReason, Verdict, Welcome,
+    refusal::{ErrorCode, Refusal},
+    reply::{
+        Batch, ConversationUnread, ConversationView, EntryView, GoAwayReason, PlacedMessage, Reply,
+        ServerLimits, TooLongReason, Verdict, Welcome,
     },
     seq::{HistorySeq, InboxSeq},
     time::Timestamp,

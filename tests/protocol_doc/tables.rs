@@ -4,7 +4,8 @@ use std::{collections::BTreeSet, time::Duration};
 
 use roamd::{
     limits::{self, Limits},
-    request::{ErrorCode, Request, Retry},
+    refusal::{ErrorCode, Retry},
+    request::Request,
     wire,
 };
 
