@@ -28,3 +28,10 @@ pub mod sent;
 
 // Level 3, behaviour without input and output.
 pub mod engine;
+
+// Level 4, one device on one connection, without the connection.
+pub mod session;
+
+// Level 5, the shell: sockets, clocks, threads, people.
+pub mod clock;
+pub mod daemon;

@@ -10,6 +10,7 @@ use crate::{
     inbox,
     limits::BATCH_BYTES_TARGET,
     message::{Entry, EntryKind, Message},
+    refusal::{ErrorCode, Refusal},
     reply::{Batch, ConversationView, EntryView, PlacedMessage, Reply},
     request::Direction,
     seq::{HistorySeq, InboxSeq},
@@ -18,7 +19,8 @@ use crate::{
 };
 
 /// Entries of the user's inbox after `after` up to `upto`, joined; at most `entries`, and about
-/// `bytes` of content, but at least one if there is one. `head` is what is known of the inbox.
+/// `bytes` of frame, but at least one if there is one. None when retention (`kept_max` entries) has
+/// passed `after`.
 ///
 /// # Errors
 /// When the store cannot be read. Damage comes as [`EntryView::Hole`].
@@ -27,25 +29,31 @@ pub fn entries(
     user: &UserId,
     after: InboxSeq,
     upto: InboxSeq,
-    entries: usize,
-    bytes: usize,
-) -> Result<Vec<EntryView>, StoreError> {
-    let wanted = usize::try_from(upto.since(after)).unwrap_or(usize::MAX).min(entries);
-    if wanted == 0 {
-        return Ok(Vec::new());
+    most: ReadLimit,
+    kept_max: u64,
+) -> Result<Option<Vec<EntryView>>, StoreError> {
+    let log = LogKey::inbox(user);
+    let entries = usize::try_from(upto.since(after)).unwrap_or(usize::MAX).min(most.entries);
+    if entries == 0 {
+        return Ok(Some(Vec::new()));
     }
-    let limit = ReadLimit { entries: wanted, bytes };
-    let mut views = Vec::new();
-    let mut joined_bytes = 0;
-    for (_, entry) in inbox::read(reader, &LogKey::inbox(user), after, limit)? {
+    let rows = inbox::read(reader, &log, after, ReadLimit { entries, bytes: most.bytes })?;
+    // Looked at after reading: what was there then was whole.
+    let (first, _) = inbox::kept(reader.bounds(&log)?, kept_max);
+    if after.next() < first {
+        return Ok(None);
+    }
+    let mut views = Vec::with_capacity(rows.len());
+    let mut bytes = 0;
+    for (_, entry) in rows {
         let view = join(reader, entry)?;
-        joined_bytes += weight(&view);
-        if joined_bytes > bytes && !views.is_empty() {
+        bytes += weight(&view);
+        if bytes > most.bytes && !views.is_empty() {
             break;
         }
         views.push(view);
     }
-    Ok(views)
+    Ok(Some(views))
 }
 
 fn join(reader: &Reader, entry: Option<Entry>) -> Result<EntryView, StoreError> {
@@ -81,6 +89,7 @@ fn weight(view: &EntryView) -> usize {
 pub fn complete(
     reader: &Reader,
     user: &UserId,
+    kept_max: u64,
     answer: Answer,
 ) -> Result<Option<Reply>, StoreError> {
     Ok(match answer {
@@ -88,8 +97,14 @@ pub fn complete(
         Answer::Previews(reply) => Some(previews(reader, reply)?),
         Answer::History(grant) => Some(page(reader, grant)?),
         Answer::Pull(after, head, limit) => {
-            let entries = entries(reader, user, after, head, limit as usize, BATCH_BYTES_TARGET)?;
-            Some(Reply::Pulled(Batch { prev: after, head, entries }))
+            let most = ReadLimit { entries: limit as usize, bytes: BATCH_BYTES_TARGET };
+            Some(match entries(reader, user, after, head, most, kept_max)? {
+                Some(entries) => Reply::Pulled(Batch { prev: after, head, entries }),
+                None => Reply::Refused(Refusal::new(
+                    ErrorCode::ResyncNeeded,
+                    "retention has passed this place",
+                )),
+            })
         }
         Answer::Nothing | Answer::Attached(_) | Answer::Resumed(_) | Answer::CaughtUp { .. } => {
             None

@@ -314,7 +314,7 @@ fn arguments() -> Vec<HostileCase> {
         bad(
             "a group in the place of a direct conversation",
             Body::CreateGroup(proto::CreateGroup {
-                conversation_id: format!("d{}", "0".repeat(26)),
+                conversation_id: format!("d.{}", "0".repeat(26)),
                 ..group()
             }),
         ),

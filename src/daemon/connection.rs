@@ -1,0 +1,266 @@
+//! One connection: bytes in and out, and the session between them.
+//!
+//! One task per connection. It holds buffers only while there is something in them, so that an idle
+//! connection costs little. Reading stops while the session has enough to do, and reading the log
+//! stops while the socket does not take what was read.
+
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::{Buf, BytesMut};
+use tokio::{net::TcpStream, time::sleep_until};
+
+use super::{Shared, mailbox::Mailbox};
+use crate::{
+    engine::{Answer, read},
+    id::SessionId,
+    limits::{CLIENT_FRAME_BYTES_MAX, GREETING_FRAME_BYTES_MAX},
+    refusal::{ErrorCode, Refusal},
+    reply::Reply,
+    seq::InboxSeq,
+    session::{Output, Session},
+    store::{ReadLimit, StoreError},
+    wire::{self, FrameDecoder},
+};
+
+/// Outputs are made until so many bytes wait for the socket.
+const OUT_BYTES_MAX: usize = 512 * 1024;
+/// Bytes read from the socket at once.
+const READ_BYTES: usize = 16 * 1024;
+/// How long the last bytes may take once a connection is to close.
+const CLOSE_TIME_MAX: Duration = Duration::from_secs(5);
+
+pub(super) struct Connection {
+    shared: Arc<Shared>,
+    session: Session,
+    mailbox: Arc<Mailbox>,
+    decoder: FrameDecoder,
+    input: BytesMut,
+    output: BytesMut,
+    /// When the socket last took something, or had nothing to take.
+    taken: Instant,
+    closing: Option<Instant>,
+    attached: bool,
+}
+
+impl Connection {
+    pub(super) fn new(shared: Arc<Shared>, id: SessionId, mailbox: Arc<Mailbox>) -> Self {
+        let now = shared.clock.now();
+        Self {
+            session: Session::new(Arc::clone(&shared.context), id, now),
+            shared,
+            mailbox,
+            decoder: FrameDecoder::new(GREETING_FRAME_BYTES_MAX),
+            input: BytesMut::new(),
+            output: BytesMut::new(),
+            taken: now.mono,
+            closing: None,
+            attached: false,
+        }
+    }
+
+    /// Serves until the connection is over. Every end is an end of this function.
+    pub(super) async fn run(mut self, stream: TcpStream) {
+        if let Err(error) = self.serve(&stream).await {
+            tracing::debug!(session = self.session.id().number(), %error, "connection ended");
+        }
+        if self.attached
+            && let Some(caller) = self.session.caller()
+        {
+            self.shared.submitter.detach(caller.clone());
+        }
+    }
+
+    async fn serve(&mut self, stream: &TcpStream) -> io::Result<()> {
+        let wake = sleep_until(self.wake_time().into());
+        tokio::pin!(wake);
+        loop {
+            self.decode();
+            self.pump();
+            self.write(stream)?;
+            if self.closing.is_some() && self.output.is_empty() {
+                return Ok(());
+            }
+            let due = self.wake_time();
+            if wake.deadline().into_std() > due {
+                wake.as_mut().reset(due.into());
+            }
+            let reads = self.session.wants_input() && self.output.len() < OUT_BYTES_MAX;
+            tokio::select! {
+                ready = stream.readable(), if reads || self.closing.is_some() => {
+                    ready?;
+                    self.read(stream)?;
+                }
+                ready = stream.writable(), if !self.output.is_empty() => ready?,
+                () = self.mailbox.arrived() => {}
+                () = &mut wake => {
+                    self.on_time();
+                    wake.as_mut().reset(self.wake_time().into());
+                }
+            }
+            self.collect();
+        }
+    }
+
+    /// The earliest of the session's deadline, a stall and the end of closing.
+    fn wake_time(&self) -> Instant {
+        let far = self.taken + Duration::from_secs(3600);
+        let mut due = self.session.deadline().unwrap_or(far);
+        if !self.output.is_empty() {
+            due = due.min(self.taken + self.shared.context.limits.write_stall);
+        }
+        self.closing.map_or(due, |closing| due.min(closing + CLOSE_TIME_MAX))
+    }
+
+    fn on_time(&mut self) {
+        let now = self.shared.clock.now();
+        if self.session.deadline().is_some_and(|deadline| deadline <= now.mono) {
+            self.session.handle_timeout(now);
+        }
+        let stalled = !self.output.is_empty()
+            && self.taken + self.shared.context.limits.write_stall <= now.mono;
+        if stalled || self.closing.is_some_and(|closing| closing + CLOSE_TIME_MAX <= now.mono) {
+            // The peer takes nothing: what waits for it is in the log as well.
+            self.session.handle_stalled();
+            self.output.clear();
+            self.closing = Some(now.mono);
+        }
+    }
+
+    fn read(&mut self, stream: &TcpStream) -> io::Result<()> {
+        self.input.reserve(READ_BYTES);
+        match stream.try_read_buf(&mut self.input) {
+            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) if self.closing.is_some() => {
+                self.input.clear();
+                Ok(())
+            }
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn decode(&mut self) {
+        while self.closing.is_none() && self.session.wants_input() && !self.input.is_empty() {
+            if self.session.is_open() {
+                self.decoder.set_limit(CLIENT_FRAME_BYTES_MAX);
+            }
+            let now = self.shared.clock.now();
+            match self.decoder.next_frame(&mut self.input) {
+                Ok(Some(frame)) => match wire::decode_client(frame) {
+                    Ok(incoming) => self.session.handle_frame(now, incoming),
+                    Err(refused) => self.session.handle_refused(now, refused),
+                },
+                Ok(None) => break,
+                Err(error) => {
+                    let refused =
+                        wire::Refused { req_id: 0, ack: InboxSeq::ZERO, refusal: error.refusal() };
+                    self.session.handle_refused(now, refused);
+                }
+            }
+            self.pump();
+        }
+        if self.input.is_empty() {
+            self.input = BytesMut::new();
+        }
+    }
+
+    /// Does what the session wants, as long as the socket keeps up.
+    fn pump(&mut self) {
+        while self.closing.is_none() && self.output.len() < OUT_BYTES_MAX {
+            let Some(output) = self.session.poll_output() else { break };
+            match output {
+                Output::Frame(req_id, reply) => {
+                    wire::encode_server(req_id, &reply, &mut self.output);
+                }
+                Output::Submit(number, caller, command) => {
+                    self.attached |= !self.session.is_open();
+                    let submitter = &self.shared.submitter;
+                    if submitter.submit(&self.mailbox, number, caller, command).is_err() {
+                        self.session.handle_overloaded(number);
+                    }
+                }
+                Output::Read { after, upto, entries, bytes } => {
+                    self.read_inbox(after, upto, ReadLimit { entries, bytes });
+                }
+                Output::Close => self.closing = Some(self.shared.clock.now().mono),
+            }
+        }
+    }
+
+    fn read_inbox(&mut self, after: InboxSeq, upto: InboxSeq, most: ReadLimit) {
+        let Some(caller) = self.session.caller() else { return };
+        let kept_max = self.shared.context.limits.inbox_entries;
+        match read::entries(&self.shared.reader, &caller.user, after, upto, most, kept_max) {
+            Ok(Some(entries)) => {
+                let bytes = entries.iter().map(wire::entry_len).sum();
+                self.session.handle_batch(entries, bytes);
+            }
+            Ok(None) => self.session.handle_trimmed(),
+            Err(error) => {
+                tracing::error!(%error, user = %caller.user, "the inbox cannot be read");
+                self.session.handle_drain();
+            }
+        }
+    }
+
+    /// Takes what has come in for this session.
+    fn collect(&mut self) {
+        let mail = self.mailbox.take();
+        let now = self.shared.clock.now();
+        for (number, answer) in mail.answers {
+            match answer {
+                Answer::Attached(_) | Answer::Resumed(_) | Answer::CaughtUp { .. } => {
+                    self.session.handle_answer(now, number, answer);
+                }
+                answer => match self.complete(answer) {
+                    Ok(Some(reply)) => self.session.handle_reply(number, reply),
+                    Ok(None) => {}
+                    Err(error) => {
+                        tracing::error!(%error, "a reply cannot be read");
+                        let refusal = Refusal::new(ErrorCode::Internal, "the store cannot be read");
+                        self.session.handle_reply(number, Reply::Refused(refusal));
+                    }
+                },
+            }
+        }
+        if let Some(head) = mail.head {
+            self.session.handle_head(head);
+        }
+        if mail.displaced {
+            self.session.handle_displaced();
+        }
+        if mail.drain {
+            self.session.handle_drain();
+        }
+    }
+
+    fn complete(&self, answer: Answer) -> Result<Option<Reply>, StoreError> {
+        let Some(caller) = self.session.caller() else { return Ok(None) };
+        let kept_max = self.shared.context.limits.inbox_entries;
+        read::complete(&self.shared.reader, &caller.user, kept_max, answer)
+    }
+
+    fn write(&mut self, stream: &TcpStream) -> io::Result<()> {
+        if self.output.is_empty() {
+            return Ok(());
+        }
+        while !self.output.is_empty() {
+            match stream.try_write(&self.output) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => {
+                    self.output.advance(count);
+                    self.taken = self.shared.clock.now().mono;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+        self.output = BytesMut::new();
+        Ok(())
+    }
+}

@@ -1,0 +1,57 @@
+//! Who is online: the sessions of every user. Owned by the writer's thread, which alone knows the
+//! order of attaching, displacing and committing.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use super::mailbox::Mailbox;
+use crate::{
+    engine::Caller,
+    id::{DeviceId, SessionId, UserId},
+};
+
+#[derive(Debug)]
+struct Online {
+    device: DeviceId,
+    session: SessionId,
+    mailbox: Arc<Mailbox>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Directory {
+    users: HashMap<UserId, Vec<Online>>,
+}
+
+impl Directory {
+    /// The caller's session is the device's newest; returns the one it displaces.
+    pub(super) fn attach(
+        &mut self,
+        caller: &Caller,
+        mailbox: Arc<Mailbox>,
+    ) -> Option<Arc<Mailbox>> {
+        let online = self.users.entry(caller.user.clone()).or_default();
+        let new = Online { device: caller.device.clone(), session: caller.session, mailbox };
+        match online.iter_mut().find(|other| other.device == caller.device) {
+            Some(old) => Some(std::mem::replace(old, new).mailbox),
+            None => {
+                online.push(new);
+                None
+            }
+        }
+    }
+
+    /// The session is over. An older one of a device cannot remove a newer one.
+    pub(super) fn detach(&mut self, caller: &Caller) {
+        if let Some(online) = self.users.get_mut(&caller.user) {
+            online.retain(|other| other.session != caller.session);
+            if online.is_empty() {
+                self.users.remove(&caller.user);
+            }
+        }
+    }
+
+    pub(super) fn mailboxes(&self, user: &UserId) -> impl Iterator<Item = &Arc<Mailbox>> {
+        self.users.get(user).into_iter().flatten().map(|online| &online.mailbox)
+    }
+}

@@ -1,0 +1,230 @@
+//! The daemon: accepts connections, gives each a session, and the engine to all.
+//!
+//! One task per connection ([`connection`]), one thread for the engine ([`writer`]), one behind the
+//! store. They meet in mailboxes and in one bounded channel; nothing else is shared but the store's
+//! reader.
+
+mod connection;
+mod directory;
+mod mailbox;
+mod writer;
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use bytes::BytesMut;
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+use tokio::{
+    net::{TcpListener, TcpSocket, TcpStream},
+    sync::Notify,
+    time::{sleep, timeout},
+};
+
+use self::{connection::Connection, mailbox::Mailbox, writer::Submitter};
+use crate::{
+    auth::KeyRing,
+    clock::Clock,
+    engine::Engine,
+    id::SessionId,
+    limits::Limits,
+    refusal::{ErrorCode, Refusal},
+    reply::Reply,
+    session::SessionContext,
+    store::{Reader, Store, StoreConfig, StoreError, Writer},
+    wire,
+};
+
+/// How long a drain waits for connections to end.
+pub const DRAIN_TIME_MAX: Duration = Duration::from_secs(10);
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 4096;
+/// Pause when the process has no descriptors left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What a daemon needs to start.
+#[derive(Debug)]
+pub struct DaemonConfig {
+    /// Where to listen; port 0 = any.
+    pub listen: SocketAddr,
+    /// The data directory.
+    pub store: StoreConfig,
+    /// What is allowed.
+    pub limits: Limits,
+    /// Keys that tokens are verified with.
+    pub keys: KeyRing,
+}
+
+/// Why a daemon did not start or has ended.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The data directory.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// No thread can be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
+}
+
+/// What every connection shares.
+#[derive(Debug)]
+struct Shared {
+    context: Arc<SessionContext>,
+    clock: Clock,
+    reader: Reader,
+    submitter: Submitter,
+    connections: Mutex<HashMap<SessionId, Arc<Mailbox>>>,
+    connection_ended: Notify,
+}
+
+/// A running daemon.
+#[derive(Debug)]
+pub struct Daemon {
+    shared: Arc<Shared>,
+    listener: TcpListener,
+    address: SocketAddr,
+    store: Store,
+    writer: JoinHandle<Result<Writer, StoreError>>,
+    writer_ended: Arc<Notify>,
+    next_session: AtomicU64,
+}
+
+impl Daemon {
+    /// Opens the data directory and listens. Connections wait until [`Daemon::serve`].
+    ///
+    /// # Errors
+    /// [`DaemonError`] says what is in the way.
+    pub fn start(config: DaemonConfig) -> Result<Self, DaemonError> {
+        let address = config.listen;
+        let listener = listen(address).map_err(|source| DaemonError::Listen { address, source })?;
+        let address =
+            listener.local_addr().map_err(|source| DaemonError::Listen { address, source })?;
+        let (store, writer) = Store::open(&config.store)?;
+        let engine = Engine::new(writer, store.epoch(), config.limits.clone())?;
+        let clock = Clock::start();
+        let writer_ended = Arc::new(Notify::new());
+        let ended = Arc::clone(&writer_ended);
+        let (submitter, writer) =
+            writer::start(engine, store.reader(), clock, move || ended.notify_one())
+                .map_err(DaemonError::Thread)?;
+        let context = Arc::new(SessionContext { keys: config.keys, limits: config.limits });
+        let shared = Arc::new(Shared {
+            context,
+            clock,
+            reader: store.reader(),
+            submitter,
+            connections: Mutex::default(),
+            connection_ended: Notify::new(),
+        });
+        // Ids do not repeat across restarts, so that logs of two lives do not mix.
+        let next_session = AtomicU64::new(clock.now().wall.millis() << 20);
+        Ok(Self { shared, listener, address, store, writer, writer_ended, next_session })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `stop` resolves, then drains: replies still due are given, every client is told
+    /// GoAway, cursors are written, the store is closed. At most [`DRAIN_TIME_MAX`].
+    ///
+    /// # Errors
+    /// [`DaemonError::Store`] when the store has failed; nothing acked is lost by that.
+    pub async fn serve(self, stop: impl Future<Output = ()>) -> Result<(), DaemonError> {
+        tokio::select! {
+            () = self.accept() => {}
+            () = self.writer_ended.notified() => {
+                tracing::error!("the store has failed; stopping");
+            }
+            () = stop => tracing::info!("draining"),
+        }
+        drop(self.listener);
+        for mailbox in self.shared.connections.lock().values() {
+            mailbox.drain();
+        }
+        let gone = async {
+            while !self.shared.connections.lock().is_empty() {
+                self.shared.connection_ended.notified().await;
+            }
+        };
+        if timeout(DRAIN_TIME_MAX, gone).await.is_err() {
+            tracing::warn!("some connections did not end in time");
+        }
+        self.shared.submitter.finish();
+        let writer = self.writer;
+        let joined = tokio::task::spawn_blocking(move || writer.join()).await;
+        match joined {
+            Ok(Ok(Ok(writer))) => Ok(self.store.close(writer)?),
+            Ok(Ok(Err(error))) => Err(error.into()),
+            _ => Err(StoreError::Poisoned.into()),
+        }
+    }
+
+    async fn accept(&self) {
+        loop {
+            match self.listener.accept().await {
+                Ok((stream, _)) => self.admit(stream),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept; existing connections go on");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn admit(&self, stream: TcpStream) {
+        let _ = stream.set_nodelay(true);
+        let mut connections = self.shared.connections.lock();
+        if connections.len() >= self.shared.context.limits.connections {
+            turn_away(&stream);
+            return;
+        }
+        let id = SessionId::new(self.next_session.fetch_add(1, Ordering::Relaxed));
+        let mailbox = Mailbox::new();
+        connections.insert(id, Arc::clone(&mailbox));
+        drop(connections);
+        let shared = Arc::clone(&self.shared);
+        tokio::spawn(async move {
+            Connection::new(Arc::clone(&shared), id, mailbox).run(stream).await;
+            shared.connections.lock().remove(&id);
+            shared.connection_ended.notify_one();
+        });
+    }
+}
+
+/// Too many connections: says so, without a task.
+fn turn_away(stream: &TcpStream) {
+    let mut frame = BytesMut::new();
+    let refusal =
+        Refusal::fatal(ErrorCode::Overloaded, "the server has all its connections in use");
+    wire::encode_server(0, &Reply::Refused(refusal), &mut frame);
+    let _ = stream.try_write(&frame);
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}

@@ -1,0 +1,225 @@
+//! The writer's thread: takes what waits, applies it, flushes once, then lets the answers go.
+//!
+//! While one batch is flushed the next gathers, so the batch grows with the load. Nothing that rests
+//! on a commit leaves before the flush: answers and heads are handed out after it.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
+
+use super::{directory::Directory, mailbox::Mailbox};
+use crate::{
+    clock::Clock,
+    engine::{Answer, Caller, Command, Engine},
+    inbox,
+    request::Request,
+    seq::InboxSeq,
+    store::{Reader, StoreError, Writer, catalogue::LogKey},
+};
+
+/// Commands that may wait. More: OVERLOADED.
+const WAITING_MAX: usize = 64 * 1024;
+/// Bytes of content that may wait. More: OVERLOADED.
+const WAITING_BYTES_MAX: usize = 256 << 20;
+/// A batch is closed at so many commands ...
+const BATCH_COMMANDS_MAX: usize = 4096;
+/// ... or so many bytes to write.
+const BATCH_BYTES_MAX: usize = 4 << 20;
+/// How long to wait before a full disk is tried again.
+const FULL_DISK_PAUSE: Duration = Duration::from_millis(500);
+
+enum Task {
+    Do { mailbox: Arc<Mailbox>, number: u64, caller: Caller, command: Command, bytes: usize },
+    Detach(Caller),
+    Finish,
+}
+
+/// The way in. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct Submitter {
+    tasks: Sender<Task>,
+    waiting_bytes: Arc<AtomicUsize>,
+}
+
+/// Too much waits.
+#[derive(Debug)]
+pub(super) struct Overloaded;
+
+impl Submitter {
+    pub(super) fn submit(
+        &self,
+        mailbox: &Arc<Mailbox>,
+        number: u64,
+        caller: Caller,
+        command: Command,
+    ) -> Result<(), Overloaded> {
+        let bytes = match &command {
+            Command::Request(Request::Send { draft, .. }) => draft.content.len(),
+            _ => 0,
+        };
+        if self.waiting_bytes.load(Ordering::Relaxed) + bytes > WAITING_BYTES_MAX {
+            return Err(Overloaded);
+        }
+        let mailbox = Arc::clone(mailbox);
+        self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
+        match self.tasks.try_send(Task::Do { mailbox, number, caller, command, bytes }) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+                self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+                Err(Overloaded)
+            }
+        }
+    }
+
+    /// A session is over. Waits for room: this must not be lost.
+    pub(super) fn detach(&self, caller: Caller) {
+        let _ = self.tasks.send(Task::Detach(caller));
+    }
+
+    /// Everything before this is done, written and answered; then the thread ends.
+    pub(super) fn finish(&self) {
+        let _ = self.tasks.send(Task::Finish);
+    }
+}
+
+/// Starts the thread. It returns the store's writer when told to finish, or the error that ended
+/// it, after calling `on_end`.
+pub(super) fn start(
+    engine: Engine,
+    reader: Reader,
+    clock: Clock,
+    on_end: impl FnOnce() + Send + 'static,
+) -> std::io::Result<(Submitter, JoinHandle<Result<Writer, StoreError>>)> {
+    let (tasks, waiting) = crossbeam_channel::bounded(WAITING_MAX);
+    let waiting_bytes = Arc::new(AtomicUsize::new(0));
+    let submitter = Submitter { tasks, waiting_bytes: Arc::clone(&waiting_bytes) };
+    let thread = std::thread::Builder::new().name("writer".into()).spawn(move || {
+        let mut thread =
+            Thread { engine, reader, clock, directory: Directory::default(), waiting_bytes };
+        let outcome = thread.run(&waiting);
+        on_end();
+        outcome.map(|()| thread.engine.into_writer())
+    })?;
+    Ok((submitter, thread))
+}
+
+struct Thread {
+    engine: Engine,
+    reader: Reader,
+    clock: Clock,
+    directory: Directory,
+    waiting_bytes: Arc<AtomicUsize>,
+}
+
+/// Answers that wait for the flush.
+#[derive(Default)]
+struct Held {
+    answers: Vec<(Arc<Mailbox>, u64, Answer)>,
+    displaced: Vec<Arc<Mailbox>>,
+    finish: bool,
+}
+
+impl Thread {
+    fn run(&mut self, waiting: &Receiver<Task>) -> Result<(), StoreError> {
+        loop {
+            let mut held = Held::default();
+            match self.first(waiting) {
+                Some(task) => self.task(task, &mut held)?,
+                None if !self.engine.healthy() => return Err(StoreError::Poisoned),
+                None => {}
+            }
+            let mut count = 1;
+            while count < BATCH_COMMANDS_MAX
+                && self.engine.staged_bytes() < BATCH_BYTES_MAX
+                && !held.finish
+                && let Ok(task) = waiting.try_recv()
+            {
+                self.task(task, &mut held)?;
+                count += 1;
+            }
+            let now = self.clock.now();
+            if held.finish {
+                self.engine.finish(now)?;
+            } else if self.engine.deadline().is_some_and(|deadline| deadline <= now.mono) {
+                self.engine.on_timer(now)?;
+            }
+            self.publish(held.answers, held.displaced)?;
+            if held.finish {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The next task; none when a timer is due first.
+    fn first(&self, waiting: &Receiver<Task>) -> Option<Task> {
+        let idle = Duration::from_secs(1);
+        let wait = match self.engine.deadline() {
+            Some(deadline) => deadline.saturating_duration_since(self.clock.now().mono).min(idle),
+            None => idle,
+        };
+        match waiting.recv_timeout(wait) {
+            Ok(task) => Some(task),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => Some(Task::Finish),
+        }
+    }
+
+    fn task(&mut self, task: Task, held: &mut Held) -> Result<(), StoreError> {
+        match task {
+            Task::Do { mailbox, number, caller, command, bytes } => {
+                self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+                let answer = self.engine.apply(self.clock.now(), &caller, &command)?;
+                if let Answer::Attached(_) = answer {
+                    held.displaced.extend(self.directory.attach(&caller, Arc::clone(&mailbox)));
+                }
+                if !matches!(answer, Answer::Nothing) {
+                    held.answers.push((mailbox, number, answer));
+                }
+            }
+            Task::Detach(caller) => self.directory.detach(&caller),
+            Task::Finish => held.finish = true,
+        }
+        Ok(())
+    }
+
+    /// Flushes, then hands out what rests on it.
+    fn publish(
+        &mut self,
+        answers: Vec<(Arc<Mailbox>, u64, Answer)>,
+        displaced: Vec<Arc<Mailbox>>,
+    ) -> Result<(), StoreError> {
+        let touched = loop {
+            match self.engine.flush() {
+                Ok(touched) => break touched,
+                Err(StoreError::NoSpace) => {
+                    tracing::error!("no space left: writes wait until there is some");
+                    std::thread::sleep(FULL_DISK_PAUSE);
+                }
+                Err(error) => return Err(error),
+            }
+        };
+        for mailbox in displaced {
+            mailbox.displace();
+        }
+        for (mailbox, number, answer) in answers {
+            mailbox.answer(number, answer);
+        }
+        for user in touched {
+            let mut online = self.directory.mailboxes(&user).peekable();
+            if online.peek().is_none() {
+                continue;
+            }
+            let bounds = self.reader.bounds(&LogKey::inbox(&user))?;
+            let (_, head) = inbox::kept(bounds, u64::MAX);
+            online.for_each(|mailbox| mailbox.grow(InboxSeq::new(head.number())));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,558 @@
+//! One session: the life of a device on one connection, without the connection.
+//!
+//! ```text
+//!               Hello              verdict                      head reached
+//!  Greeting ──────────▶ Attaching ─────────▶ CatchUp ◀────────────────────── Live
+//!     │                     │                  │  ▲  sent = head: CaughtUp ──▶ │
+//!     │ no Hello in 10 s    │ too long         │  └── too much un-acked ◀──────┘
+//!     ▼                     ▼                  │ retention passed the stream
+//!   Closed ◀──────────── TooLong ◀─────────────┘
+//!                           │  Resume ──▶ Resuming ──▶ CatchUp
+//! ```
+//!
+//! Any state may end: Bye, a fatal error, silence, displacement, drain.
+//!
+//! Inputs are `handle_*` with the time, outputs come from [`Session::poll_output`], the next wake-up
+//! from [`Session::deadline`]. The stream is a cursor over the inbox: `sent` only moves forward by
+//! one batch at a time, so nothing is skipped or repeated, whatever wakes it, and a slow device
+//! costs no memory: the log on disk is the queue. Owned by one connection.
+
+mod stream;
+
+use std::{collections::VecDeque, sync::Arc, time::Duration, time::Instant};
+
+use self::stream::Stream;
+use crate::{
+    auth::{AuthError, KeyRing, Scope},
+    engine::{Answer, Caller, Command, Compared, Now},
+    id::{Epoch, SessionId},
+    limits::{HELLO_TIMEOUT, Limits},
+    refusal::{ErrorCode, Refusal},
+    reply::{EntryView, GoAwayReason, Reply, ServerLimits, Verdict, Welcome},
+    request::{ClientLimits, Hello, Incoming, Position, Request},
+    seq::InboxSeq,
+    wire::Refused,
+};
+
+/// The protocol version of this program.
+pub const PROTOCOL: u32 = 1;
+
+/// What all sessions of a daemon share.
+#[derive(Debug)]
+pub struct SessionContext {
+    /// Keys that tokens are verified with.
+    pub keys: KeyRing,
+    /// What is allowed.
+    pub limits: Limits,
+}
+
+/// What the shell is to do next.
+#[derive(Debug)]
+pub enum Output {
+    /// Send a frame; `req_id` 0 = unsolicited.
+    Frame(u64, Reply),
+    /// Give a command to the engine; its answer comes back with the same number.
+    Submit(u64, Caller, Command),
+    /// Read the inbox and call [`Session::handle_batch`] or [`Session::handle_trimmed`].
+    Read {
+        /// After this entry ...
+        after: InboxSeq,
+        /// ... up to this one,
+        upto: InboxSeq,
+        /// at most so many entries
+        entries: usize,
+        /// and so many bytes, but at least one entry.
+        bytes: usize,
+    },
+    /// Send what is still to be sent, then close.
+    Close,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum State {
+    Greeting,
+    Attaching,
+    TooLong,
+    Resuming(Position),
+    Streaming,
+    /// No more input; waits for replies still due, then says this.
+    Ending(Option<GoAwayReason>),
+    Closed,
+}
+
+/// The number under which the session's own commands are submitted.
+const OWN: u64 = 0;
+
+/// See the head of this module.
+#[derive(Debug)]
+pub struct Session {
+    context: Arc<SessionContext>,
+    id: SessionId,
+    state: State,
+    caller: Option<Caller>,
+    stream: Stream,
+    epoch: Epoch,
+    wanted: ClientLimits,
+    /// Requests without a reply.
+    outstanding: Vec<u64>,
+    outputs: VecDeque<Output>,
+    /// When this session ends by itself, unless something is heard.
+    silence: Instant,
+    /// When the token expires.
+    expires: Option<Instant>,
+}
+
+impl Session {
+    /// A session whose connection has just been accepted.
+    #[must_use]
+    pub fn new(context: Arc<SessionContext>, id: SessionId, now: Now) -> Self {
+        Self {
+            context,
+            id,
+            state: State::Greeting,
+            caller: None,
+            stream: Stream::default(),
+            epoch: Epoch::default(),
+            wanted: ClientLimits::default(),
+            outstanding: Vec::new(),
+            outputs: VecDeque::new(),
+            silence: now.mono + HELLO_TIMEOUT,
+            expires: None,
+        }
+    }
+
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> SessionId {
+        self.id
+    }
+
+    /// Who speaks; none before Welcome.
+    #[must_use]
+    pub fn caller(&self) -> Option<&Caller> {
+        self.caller.as_ref()
+    }
+
+    /// Whether Welcome has been sent: larger frames are allowed from then on.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        !matches!(self.state, State::Greeting | State::Attaching)
+    }
+
+    /// Whether the shell should read from the socket: not while too many requests are outstanding,
+    /// nor at the end.
+    #[must_use]
+    pub fn wants_input(&self) -> bool {
+        let most = self.context.limits.outstanding_requests as usize;
+        self.outstanding.len() < most && !self.is_ending() && self.state != State::Attaching
+    }
+
+    /// What to do next.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        if self.outputs.is_empty() {
+            self.advance();
+        }
+        self.outputs.pop_front()
+    }
+
+    /// When [`Session::handle_timeout`] is due.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        match (&self.state, self.expires) {
+            (State::Closed, _) => None,
+            (_, Some(expires)) => Some(self.silence.min(expires)),
+            (_, None) => Some(self.silence),
+        }
+    }
+
+    /// A frame was decoded.
+    pub fn handle_frame(&mut self, now: Now, incoming: Incoming) {
+        self.hear(now);
+        if self.is_ending() {
+            return;
+        }
+        let Incoming { req_id, ack, request } = incoming;
+        match (&self.state, request) {
+            (State::Greeting, Request::Hello(hello)) => return self.hello(now, req_id, hello),
+            (State::Greeting | State::Attaching, _) => {
+                return self.fail(ErrorCode::HelloExpected, "the first frame must be Hello");
+            }
+            (_, Request::Hello(_)) => {
+                return self.fail(ErrorCode::WrongState, "this session has said Hello already");
+            }
+            (_, Request::Unknown) => {
+                self.acknowledge(ack);
+                let detail = "this server knows no such request";
+                self.refuse(req_id, Refusal::new(ErrorCode::UnknownRequest, detail));
+            }
+            (_, Request::Ack(seq)) => self.acknowledge(ack.max(seq)),
+            (_, Request::Bye) => {
+                self.acknowledge(ack);
+                if !self.is_ending() {
+                    self.state = State::Ending(None);
+                }
+            }
+            (_, Request::Ping { client_time_ms }) => {
+                self.acknowledge(ack);
+                self.say(req_id, Reply::Pong { client_time_ms, time: now.wall });
+            }
+            (State::TooLong, Request::Resume(position)) => {
+                self.state = State::Resuming(position);
+                self.submit(req_id, Command::Resume(position));
+            }
+            (_, Request::Resume(_)) => {
+                self.fail(ErrorCode::WrongState, "Resume follows TooLong and nothing else");
+            }
+            (_, request) => {
+                self.acknowledge(ack);
+                self.submit(req_id, Command::Request(request));
+            }
+        }
+    }
+
+    /// A frame could not be taken as a request.
+    pub fn handle_refused(&mut self, now: Now, refused: Refused) {
+        self.hear(now);
+        if self.is_ending() {
+            return;
+        }
+        if self.is_open() {
+            self.acknowledge(refused.ack);
+        }
+        let mut refusal = refused.refusal;
+        refusal.fatal |= !self.is_open();
+        self.refuse(refused.req_id, refusal);
+    }
+
+    /// The engine's reply to a request; durable.
+    pub fn handle_reply(&mut self, req_id: u64, reply: Reply) {
+        if self.state == State::Closed {
+            return;
+        }
+        self.settle(req_id);
+        let refused = matches!(reply, Reply::Refused(_));
+        match (&self.state, reply) {
+            (State::Attaching, Reply::Refused(refusal)) => {
+                self.refuse(req_id, Refusal { fatal: true, ..refusal });
+            }
+            (_, reply) => {
+                if refused && matches!(self.state, State::Resuming(_)) {
+                    self.state = State::TooLong;
+                }
+                self.say(req_id, reply);
+            }
+        }
+    }
+
+    /// The engine's answer to one of the session's own commands; durable.
+    pub fn handle_answer(&mut self, now: Now, number: u64, answer: Answer) {
+        self.settle(number);
+        match (&self.state, answer) {
+            (State::Attaching, Answer::Attached(compared)) => self.welcome(now, number, *compared),
+            (State::Resuming(position), Answer::Resumed(compared)) => {
+                let position = *position;
+                self.resumed(number, position, *compared);
+            }
+            (_, Answer::CaughtUp { seq, unread_total, changed, complete }) => {
+                self.stream.state_at(seq, Reply::CaughtUp { seq, unread_total, changed, complete });
+            }
+            _ => {}
+        }
+    }
+
+    /// The user's inbox has grown (or may have): its newest durable entry.
+    pub fn handle_head(&mut self, head: InboxSeq) {
+        self.stream.grow(head);
+    }
+
+    /// The entries asked for by [`Output::Read`], and about how many bytes they are.
+    pub fn handle_batch(&mut self, entries: Vec<EntryView>, bytes: usize) {
+        if let (State::Streaming, Some(batch)) = (&self.state, self.stream.read(entries, bytes)) {
+            self.outputs.push_back(Output::Frame(0, Reply::SyncBatch(batch)));
+        }
+    }
+
+    /// What [`Output::Read`] asked for is past retention: the stream cannot go on. The versions are
+    /// compared again, which says so to the device.
+    pub fn handle_trimmed(&mut self) {
+        if self.state == State::Streaming {
+            let position = Position { epoch: self.epoch, seq: self.stream.sent() };
+            self.state = State::Resuming(position);
+            self.submit_own(Command::Resume(position));
+        }
+    }
+
+    /// A newer session of the same device has taken over.
+    pub fn handle_displaced(&mut self) {
+        self.go_away(GoAwayReason::Replaced);
+    }
+
+    /// The daemon stops: replies still due are given, then GoAway.
+    pub fn handle_drain(&mut self) {
+        match self.state {
+            State::Greeting | State::Attaching => self.go_away(GoAwayReason::Draining),
+            State::Ending(_) | State::Closed => {}
+            _ => self.state = State::Ending(Some(GoAwayReason::Draining)),
+        }
+    }
+
+    /// The engine cannot take a command: too much waits.
+    pub fn handle_overloaded(&mut self, number: u64) {
+        self.settle(number);
+        let detail = "the server has too much to do; try again";
+        self.refuse(number, Refusal::new(ErrorCode::Overloaded, detail));
+    }
+
+    /// The socket takes nothing any more.
+    pub fn handle_stalled(&mut self) {
+        self.go_away(GoAwayReason::Idle);
+    }
+
+    /// The time of [`Session::deadline`] has come.
+    pub fn handle_timeout(&mut self, now: Now) {
+        if self.expires.is_some_and(|expires| expires <= now.mono) {
+            self.go_away(GoAwayReason::TokenExpired);
+        } else if self.silence <= now.mono {
+            match self.state {
+                State::Greeting | State::Attaching => {
+                    self.fail(ErrorCode::HelloTimeout, "no Hello within 10 s");
+                }
+                _ => self.go_away(GoAwayReason::Idle),
+            }
+        }
+    }
+
+    fn hello(&mut self, now: Now, req_id: u64, hello: Hello) {
+        if hello.protocol_max < PROTOCOL {
+            let detail = format!(
+                "the client is older: it speaks up to version {}, this server {PROTOCOL}",
+                hello.protocol_max
+            );
+            return self.refuse(req_id, Refusal::fatal(ErrorCode::ClientTooOld, detail));
+        }
+        if hello.protocol_min > PROTOCOL {
+            let detail = format!(
+                "the server is older: it speaks version {PROTOCOL}, the client at least {}",
+                hello.protocol_min
+            );
+            return self.refuse(req_id, Refusal::fatal(ErrorCode::ServerTooOld, detail));
+        }
+        let claims = match self.context.keys.verify(&hello.token, now.wall) {
+            Ok(claims) => claims,
+            Err(error) => {
+                let code = match error {
+                    AuthError::Invalid => ErrorCode::Unauthenticated,
+                    AuthError::Expired => ErrorCode::TokenExpired,
+                };
+                return self.refuse(req_id, Refusal::fatal(code, error.to_string()));
+            }
+        };
+        if claims.device.as_ref().is_some_and(|device| *device != hello.device) {
+            let refusal = Refusal::fatal(ErrorCode::Unauthenticated, "the token is not valid");
+            return self.refuse(req_id, refusal);
+        }
+        if !claims.scopes.contains(Scope::Client) {
+            let detail = "the token lacks the scope \"client\"";
+            return self.refuse(req_id, Refusal::fatal(ErrorCode::ForbiddenScope, detail));
+        }
+        let left = claims.expires.millis().saturating_sub(now.wall.millis());
+        // A token without end is still looked at again after a month.
+        let left = Duration::from_millis(left).min(Duration::from_secs(30 * 24 * 3600));
+        self.expires = now.mono.checked_add(left);
+        self.wanted = hello.limits;
+        let device = hello.device;
+        self.caller = Some(Caller { user: claims.user, device, session: self.id });
+        self.state = State::Attaching;
+        self.stream.start(self.stream_limits(), hello.resume.map_or(InboxSeq::ZERO, |at| at.seq));
+        let missed_entries = hello.limits.missed_entries;
+        let platform = hello.platform;
+        self.submit(req_id, Command::Attach { resume: hello.resume, missed_entries, platform });
+    }
+
+    fn welcome(&mut self, now: Now, req_id: u64, compared: Compared) {
+        let Some(caller) = &self.caller else { return };
+        self.epoch = compared.epoch;
+        let limits = &self.context.limits;
+        let agreed = self.stream_limits();
+        let welcome = Welcome {
+            protocol: PROTOCOL,
+            session: self.id,
+            user: caller.user.clone(),
+            epoch: compared.epoch,
+            head: compared.head,
+            first: compared.first,
+            cursor: compared.cursor,
+            verdict: compared.verdict,
+            time: now.wall,
+            limits: ServerLimits {
+                content_bytes: limits.content_bytes,
+                unacked_entries: agreed.unacked_entries,
+                unacked_bytes: agreed.unacked_bytes,
+                batch_bytes: agreed.batch_bytes,
+                outstanding_requests: limits.outstanding_requests,
+                inbox_entries: limits.inbox_entries,
+                inbox_age: limits.inbox_age,
+                fanout_members: limits.fanout_members,
+                heartbeat_interval: limits.heartbeat_interval,
+            },
+            unread_total: compared.unread_total,
+            last_client_id: compared.last_client_id,
+        };
+        self.silence = now.mono + limits.heartbeat_interval * 3;
+        self.say(req_id, Reply::Welcome(Box::new(welcome)));
+        match compared.verdict {
+            Verdict::TooLong(_) => self.too_long(0, compared),
+            Verdict::UpToDate | Verdict::CatchUp => {
+                self.stream.grow(compared.head);
+                self.state = State::Streaming;
+            }
+        }
+    }
+
+    fn resumed(&mut self, req_id: u64, position: Position, compared: Compared) {
+        match compared.verdict {
+            Verdict::TooLong(_) => self.too_long(req_id, compared),
+            Verdict::UpToDate | Verdict::CatchUp => {
+                if req_id != OWN {
+                    self.say(req_id, Reply::Resumed { head: compared.head });
+                }
+                self.stream.start(self.stream_limits(), position.seq);
+                self.stream.grow(compared.head);
+                self.state = State::Streaming;
+                self.submit_own(Command::Cursor(position.seq));
+            }
+        }
+    }
+
+    fn too_long(&mut self, req_id: u64, compared: Compared) {
+        let Verdict::TooLong(reason) = compared.verdict else { return };
+        self.state = State::TooLong;
+        self.say(
+            req_id,
+            Reply::TooLong {
+                epoch: compared.epoch,
+                head: compared.head,
+                first: compared.first,
+                reason,
+                snapshot: compared.snapshot,
+            },
+        );
+    }
+
+    /// What client and server agree on.
+    fn stream_limits(&self) -> ClientLimits {
+        let limits = &self.context.limits;
+        let agree = |wanted: u32, most: u32| if wanted == 0 { most } else { wanted.min(most) };
+        ClientLimits {
+            unacked_entries: agree(self.wanted.unacked_entries, limits.unacked_entries),
+            unacked_bytes: agree(self.wanted.unacked_bytes, limits.unacked_bytes),
+            batch_bytes: agree(self.wanted.batch_bytes, crate::limits::BATCH_BYTES_TARGET as u32),
+            missed_entries: self.wanted.missed_entries,
+        }
+    }
+
+    /// Decides what the stream does next, and whether an end is due.
+    fn advance(&mut self) {
+        match self.state {
+            State::Streaming => {
+                if let Some(step) = self.stream.next() {
+                    match step {
+                        stream::Step::Read { after, upto, entries, bytes } => {
+                            self.outputs.push_back(Output::Read { after, upto, entries, bytes });
+                        }
+                        stream::Step::AskState => self.submit_own(Command::CaughtUp),
+                        stream::Step::CaughtUp(reply) => self.say(0, reply),
+                    }
+                }
+            }
+            State::Ending(reason) if self.outstanding.is_empty() => {
+                self.close(reason);
+            }
+            _ => {}
+        }
+    }
+
+    fn acknowledge(&mut self, seq: InboxSeq) {
+        if seq == InboxSeq::ZERO {
+            return;
+        }
+        match self.stream.acknowledge(seq) {
+            stream::Acked::Beyond => {
+                self.fail(ErrorCode::AckBeyondSent, "ack of an entry this session was not sent");
+            }
+            stream::Acked::Nothing => {}
+            stream::Acked::Moved => self.submit_own(Command::Cursor(seq)),
+        }
+    }
+
+    fn submit(&mut self, req_id: u64, command: Command) {
+        if self.is_ending() {
+            return;
+        }
+        if self.outstanding.contains(&req_id) {
+            return self.fail(ErrorCode::BadRequestId, "this req_id is still outstanding");
+        }
+        if let Some(caller) = self.caller.clone() {
+            self.outstanding.push(req_id);
+            self.outputs.push_back(Output::Submit(req_id, caller, command));
+        }
+    }
+
+    fn submit_own(&mut self, command: Command) {
+        if let Some(caller) = self.caller.clone() {
+            self.outputs.push_back(Output::Submit(OWN, caller, command));
+        }
+    }
+
+    fn settle(&mut self, req_id: u64) {
+        self.outstanding.retain(|outstanding| *outstanding != req_id);
+    }
+
+    fn say(&mut self, req_id: u64, reply: Reply) {
+        if self.state != State::Closed {
+            self.outputs.push_back(Output::Frame(req_id, reply));
+        }
+    }
+
+    fn refuse(&mut self, req_id: u64, refusal: Refusal) {
+        let fatal = refusal.fatal;
+        self.say(req_id, Reply::Refused(refusal));
+        if fatal {
+            self.close(None);
+        }
+    }
+
+    fn fail(&mut self, code: ErrorCode, detail: &str) {
+        self.refuse(0, Refusal::fatal(code, detail));
+    }
+
+    fn go_away(&mut self, reason: GoAwayReason) {
+        if self.state != State::Closed {
+            self.close(Some(reason));
+        }
+    }
+
+    fn close(&mut self, reason: Option<GoAwayReason>) {
+        if let Some(reason) = reason {
+            let retry_after = match reason {
+                // Spread over two seconds, so that they do not all come back at once.
+                GoAwayReason::Draining => Duration::from_millis(200 + self.id.number() % 1800),
+                GoAwayReason::Idle | GoAwayReason::TokenExpired => Duration::from_millis(100),
+                _ => Duration::ZERO,
+            };
+            self.say(0, Reply::GoAway { reason, retry_after });
+        }
+        self.state = State::Closed;
+        self.outputs.push_back(Output::Close);
+    }
+
+    fn is_ending(&self) -> bool {
+        matches!(self.state, State::Ending(_) | State::Closed)
+    }
+
+    fn hear(&mut self, now: Now) {
+        if self.is_open() {
+            self.silence = now.mono + self.context.limits.heartbeat_interval * 3;
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! The stream of a session: a cursor over the user's inbox, paced by acks.
+//!
+//! `acked ≤ sent ≤ head`. While more is un-acked than agreed, nothing is read; the session then
+//! counts as catching up and is told CaughtUp again. The state that CaughtUp tells is asked for when
+//! the stream has reached the head, and told when the stream stands exactly at its position.
+
+use std::collections::VecDeque;
+
+use crate::{
+    reply::{Batch, EntryView, Reply},
+    request::ClientLimits,
+    seq::InboxSeq,
+};
+
+/// Most entries in one batch.
+const BATCH_ENTRIES_MAX: usize = 1000;
+
+/// What to do next.
+#[derive(Debug)]
+pub(super) enum Step {
+    Read { after: InboxSeq, upto: InboxSeq, entries: usize, bytes: usize },
+    AskState,
+    CaughtUp(Reply),
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Acked {
+    Moved,
+    Nothing,
+    Beyond,
+}
+
+#[derive(Debug, Default)]
+enum Phase {
+    /// Owes a backlog and then CaughtUp.
+    #[default]
+    CatchUp,
+    /// Has asked for the state at the head.
+    Asked,
+    /// Tells the state when it stands there.
+    Told(InboxSeq, Box<Reply>),
+    Live,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Stream {
+    phase: Phase,
+    sent: InboxSeq,
+    acked: InboxSeq,
+    head: InboxSeq,
+    reading: bool,
+    limits: ClientLimits,
+    /// Last entry and bytes of each batch that is not acked.
+    unacked: VecDeque<(InboxSeq, usize)>,
+    unacked_bytes: usize,
+}
+
+impl Stream {
+    /// Starts over after `at`.
+    pub(super) fn start(&mut self, limits: ClientLimits, at: InboxSeq) {
+        *self = Self { limits, sent: at, acked: at, head: at, ..Self::default() };
+    }
+
+    /// The last entry sent.
+    pub(super) fn sent(&self) -> InboxSeq {
+        self.sent
+    }
+
+    pub(super) fn grow(&mut self, head: InboxSeq) {
+        self.head = self.head.max(head);
+    }
+
+    pub(super) fn next(&mut self) -> Option<Step> {
+        if self.reading || matches!(self.phase, Phase::Asked) {
+            return None;
+        }
+        if let Phase::Told(at, _) = &self.phase
+            && *at <= self.sent
+        {
+            let Phase::Told(_, reply) = std::mem::replace(&mut self.phase, Phase::Live) else {
+                return None;
+            };
+            return Some(Step::CaughtUp(*reply));
+        }
+        let upto = match &self.phase {
+            Phase::Told(at, _) => *at,
+            _ => self.head,
+        };
+        if self.sent >= upto {
+            if let Phase::CatchUp = self.phase {
+                self.phase = Phase::Asked;
+                return Some(Step::AskState);
+            }
+            return None;
+        }
+        let entries = (self.limits.unacked_entries as usize)
+            .saturating_sub(self.sent.since(self.acked) as usize);
+        let bytes = (self.limits.unacked_bytes as usize).saturating_sub(self.unacked_bytes);
+        if entries == 0 || bytes == 0 {
+            if let Phase::Live = self.phase {
+                self.phase = Phase::CatchUp;
+            }
+            return None;
+        }
+        self.reading = true;
+        Some(Step::Read {
+            after: self.sent,
+            upto,
+            entries: entries.min(BATCH_ENTRIES_MAX),
+            bytes: bytes.min(self.limits.batch_bytes as usize),
+        })
+    }
+
+    /// Entries were read: the batch to send, if there is anything in it.
+    pub(super) fn read(&mut self, entries: Vec<EntryView>, bytes: usize) -> Option<Batch> {
+        self.reading = false;
+        if entries.is_empty() {
+            return None;
+        }
+        let prev = self.sent;
+        self.sent = InboxSeq::new(prev.number() + entries.len() as u64);
+        self.head = self.head.max(self.sent);
+        self.unacked.push_back((self.sent, bytes));
+        self.unacked_bytes += bytes;
+        Some(Batch { prev, head: self.head, entries })
+    }
+
+    /// The state at `seq`, to be told when the stream stands there.
+    pub(super) fn state_at(&mut self, seq: InboxSeq, reply: Reply) {
+        if let Phase::Asked = self.phase {
+            self.grow(seq);
+            self.phase = Phase::Told(seq, Box::new(reply));
+        }
+    }
+
+    pub(super) fn acknowledge(&mut self, seq: InboxSeq) -> Acked {
+        if seq > self.sent {
+            return Acked::Beyond;
+        }
+        if seq <= self.acked {
+            return Acked::Nothing;
+        }
+        self.acked = seq;
+        while let Some((last, bytes)) = self.unacked.front() {
+            if *last > seq {
+                break;
+            }
+            self.unacked_bytes -= bytes;
+            self.unacked.pop_front();
+        }
+        Acked::Moved
+    }
+}
