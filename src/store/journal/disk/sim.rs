@@ -242,10 +242,17 @@ pub(in super::super) fn sync(file: &File) -> io::Result<bool> {
     .unwrap_or(Ok(false))
 }
 
-pub(in super::super) fn sync_dir() -> io::Result<bool> {
+/// Whether the sync was simulated.
+pub(in super::super) fn sync_dir(dir: &File) -> io::Result<bool> {
     with(|sim| {
         sim.names_step()?;
-        sim.names.clear();
+        let inode = dir.metadata()?.ino();
+        sim.names.retain(|name| {
+            let (Renaming::Created(path) | Renaming::Renamed(path, _) | Renaming::Removed(path, _)) =
+                name;
+            let parent = path.parent().and_then(|parent| parent.metadata().ok());
+            parent.is_none_or(|parent| parent.ino() != inode)
+        });
         Ok(true)
     })
     .unwrap_or(Ok(false))
