@@ -60,7 +60,7 @@ pub(super) fn sync(file: &File) -> io::Result<()> {
 /// Makes the names in the directory durable.
 pub(super) fn sync_dir(dir: &File) -> io::Result<()> {
     #[cfg(test)]
-    if sim::sync_dir()? {
+    if sim::sync_dir(dir)? {
         return Ok(());
     }
     fsync::sync_dir(dir)

@@ -2,8 +2,8 @@
 //! the other.
 //!
 //! ```text
-//!   made and zeroed ──sync, rename, sync dir──▶ spare ──header, sync, rename, sync dir──▶ live
-//!   (spare-N.new)                              (spare-N) ◀──rename, sync dir── (applied)  (segment-N)
+//!   made and zeroed ──sync, rename──▶ spare ──header, sync, rename, sync dir──▶ live
+//!   (spare-N.new)                    (spare-N) ◀──rename, sync dir── (applied)  (segment-N)
 //! ```
 //! Invariants: a name says what a file is only after everything that makes it true is on disk, so a
 //! crash between any two steps leaves a file of the earlier kind. A segment that was given back is
@@ -279,7 +279,7 @@ impl Pool {
                 self.discard(&path);
                 return Err(self.poison_unless_full("name", &path, source));
             }
-            disk::sync_dir(&self.dir_handle).map_err(|e| self.poison("sync", &self.dir, e))?;
+            // The name need not be durable: the live name that replaces it will be.
             self.state.lock().spares.push(id);
         }
         Ok(())

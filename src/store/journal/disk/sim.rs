@@ -48,6 +48,7 @@ enum Renaming {
 struct Sim {
     steps: u64,
     fault: Option<(u64, Fault)>,
+    fired: bool,
     dead: bool,
     unsynced: Vec<Write>,
     lost: Vec<Write>,
@@ -77,15 +78,16 @@ pub fn fail_after(steps: u64, fault: Fault) {
     with(|sim| sim.fault = Some((sim.steps + steps, fault)));
 }
 
-/// Whether the chosen step was reached.
+/// Whether the chosen step was reached since the last restart.
 pub fn fired() -> bool {
-    with(|sim| sim.fault.is_none()).unwrap_or(false)
+    with(|sim| sim.fired).unwrap_or(false)
 }
 
 /// The process is started again; what it did not sync is still in the kernel's memory.
 pub fn restart() {
     with(|sim| {
         sim.dead = false;
+        sim.fired = false;
         sim.fault = None;
     });
 }
@@ -168,6 +170,7 @@ impl Sim {
         match self.fault {
             Some((at, fault)) if self.steps > at => {
                 self.fault = None;
+                self.fired = true;
                 self.dead = matches!(fault, Fault::Kill(_));
                 Err(fault)
             }
@@ -239,10 +242,17 @@ pub(in super::super) fn sync(file: &File) -> io::Result<bool> {
     .unwrap_or(Ok(false))
 }
 
-pub(in super::super) fn sync_dir() -> io::Result<bool> {
+/// Whether the sync was simulated.
+pub(in super::super) fn sync_dir(dir: &File) -> io::Result<bool> {
     with(|sim| {
         sim.names_step()?;
-        sim.names.clear();
+        let inode = dir.metadata()?.ino();
+        sim.names.retain(|name| {
+            let (Renaming::Created(path) | Renaming::Renamed(path, _) | Renaming::Removed(path, _)) =
+                name;
+            let parent = path.parent().and_then(|parent| parent.metadata().ok());
+            parent.is_none_or(|parent| parent.ino() != inode)
+        });
         Ok(true)
     })
     .unwrap_or(Ok(false))

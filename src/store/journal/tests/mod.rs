@@ -137,3 +137,26 @@ fn a_journal_may_be_begun_at_a_restored_position() {
     assert_eq!(open(&config, CommitNo::new(41)).expect("open").1, [b"x"]);
     assert!(matches!(Journal::create(&config, CommitNo::ZERO), Err(JournalError::Exists { .. })));
 }
+
+#[test]
+fn another_thread_may_recycle_while_the_journal_appends() {
+    let dir = tempfile::tempdir().expect("dir");
+    let config = config(dir.path());
+    let (mut journal, _) = open(&config, CommitNo::ZERO).expect("new");
+    let recycler = journal.recycler();
+    let (tell, told) = std::sync::mpsc::channel();
+    let upkeep = std::thread::spawn(move || {
+        for applied in told {
+            recycler.recycle(applied).expect("recycle");
+        }
+    });
+    for number in 1..=300 {
+        let commit = journal.append(&payload(number, 1500)).expect("append");
+        tell.send(CommitNo::new(commit.number() / 2)).expect("the thread runs");
+    }
+    drop(tell);
+    upkeep.join().expect("upkeep");
+    drop(journal);
+    let (_, seen) = open(&config, CommitNo::new(150)).expect("open");
+    assert_eq!(seen, (151..=300).map(|number| payload(number, 1500)).collect::<Vec<_>>());
+}
