@@ -33,5 +33,6 @@ pub mod engine;
 pub mod session;
 
 // Level 5, the shell: sockets, clocks, threads, people.
+pub mod cli;
 pub mod clock;
 pub mod daemon;

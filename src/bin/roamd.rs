@@ -1,3 +1,7 @@
-//! roamd.
+//! The daemon and the tools for its data directory.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    roamd::cli::server::run().into()
+}

@@ -22,6 +22,7 @@ pub use section::{
     AuthSection, Config, DataSection, LimitsSection, ListenSection, LogFormat, LogLevel,
     LogSection, StoreSection,
 };
+pub use value::parse_duration;
 
 /// A configuration that keeps all rules, and where each value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]

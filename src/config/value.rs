@@ -11,7 +11,7 @@ const SIZE_UNITS: &[(&str, u64)] =
 ///
 /// # Errors
 /// A text for people that says what is expected.
-pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
     parse(text, DURATION_UNITS)
         .map(Duration::from_millis)
         .ok_or_else(|| format!("{text:?} is no duration such as \"7d\", \"30s\" or \"200ms\""))

@@ -13,7 +13,7 @@ use std::{
 use bytes::{Buf, BytesMut};
 use tokio::{net::TcpStream, time::sleep_until};
 
-use super::{Shared, mailbox::Mailbox};
+use super::{Shared, feed::Feed};
 use crate::{
     engine::{Answer, read},
     id::SessionId,
@@ -36,7 +36,7 @@ const CLOSE_TIME_MAX: Duration = Duration::from_secs(5);
 pub(super) struct Connection {
     shared: Arc<Shared>,
     session: Session,
-    mailbox: Arc<Mailbox>,
+    feed: Arc<Feed>,
     decoder: FrameDecoder,
     input: BytesMut,
     output: BytesMut,
@@ -47,12 +47,12 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(shared: Arc<Shared>, id: SessionId, mailbox: Arc<Mailbox>) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, id: SessionId, feed: Arc<Feed>) -> Self {
         let now = shared.clock.now();
         Self {
             session: Session::new(Arc::clone(&shared.context), id, now),
             shared,
-            mailbox,
+            feed,
             decoder: FrameDecoder::new(GREETING_FRAME_BYTES_MAX),
             input: BytesMut::new(),
             output: BytesMut::new(),
@@ -95,7 +95,7 @@ impl Connection {
                     self.read(stream)?;
                 }
                 ready = stream.writable(), if !self.output.is_empty() => ready?,
-                () = self.mailbox.arrived() => {}
+                () = self.feed.arrived() => {}
                 () = &mut wake => {
                     self.on_time();
                     wake.as_mut().reset(self.wake_time().into());
@@ -180,7 +180,7 @@ impl Connection {
                 Output::Submit(number, caller, command) => {
                     self.attached |= !self.session.is_open();
                     let submitter = &self.shared.submitter;
-                    if submitter.submit(&self.mailbox, number, caller, command).is_err() {
+                    if submitter.submit(&self.feed, number, caller, command).is_err() {
                         self.session.handle_overloaded(number);
                     }
                 }
@@ -210,9 +210,9 @@ impl Connection {
 
     /// Takes what has come in for this session.
     fn collect(&mut self) {
-        let mail = self.mailbox.take();
+        let arrivals = self.feed.take();
         let now = self.shared.clock.now();
-        for (number, answer) in mail.answers {
+        for (number, answer) in arrivals.answers {
             match answer {
                 Answer::Attached(_) | Answer::Resumed(_) | Answer::CaughtUp { .. } => {
                     self.session.handle_answer(now, number, answer);
@@ -228,13 +228,13 @@ impl Connection {
                 },
             }
         }
-        if let Some(head) = mail.head {
+        if let Some(head) = arrivals.head {
             self.session.handle_head(head);
         }
-        if mail.displaced {
+        if arrivals.displaced {
             self.session.handle_displaced();
         }
-        if mail.drain {
+        if arrivals.drain {
             self.session.handle_drain();
         }
     }

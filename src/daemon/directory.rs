@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use super::mailbox::Mailbox;
+use super::feed::Feed;
 use crate::{
     engine::Caller,
     id::{DeviceId, SessionId, UserId},
@@ -15,7 +15,7 @@ use crate::{
 struct Online {
     device: DeviceId,
     session: SessionId,
-    mailbox: Arc<Mailbox>,
+    feed: Arc<Feed>,
 }
 
 #[derive(Debug, Default)]
@@ -25,15 +25,11 @@ pub(super) struct Directory {
 
 impl Directory {
     /// The caller's session is the device's newest; returns the one it displaces.
-    pub(super) fn attach(
-        &mut self,
-        caller: &Caller,
-        mailbox: Arc<Mailbox>,
-    ) -> Option<Arc<Mailbox>> {
+    pub(super) fn attach(&mut self, caller: &Caller, feed: Arc<Feed>) -> Option<Arc<Feed>> {
         let online = self.users.entry(caller.user.clone()).or_default();
-        let new = Online { device: caller.device.clone(), session: caller.session, mailbox };
+        let new = Online { device: caller.device.clone(), session: caller.session, feed };
         match online.iter_mut().find(|other| other.device == caller.device) {
-            Some(old) => Some(std::mem::replace(old, new).mailbox),
+            Some(old) => Some(std::mem::replace(old, new).feed),
             None => {
                 online.push(new);
                 None
@@ -51,7 +47,7 @@ impl Directory {
         }
     }
 
-    pub(super) fn mailboxes(&self, user: &UserId) -> impl Iterator<Item = &Arc<Mailbox>> {
-        self.users.get(user).into_iter().flatten().map(|online| &online.mailbox)
+    pub(super) fn feeds(&self, user: &UserId) -> impl Iterator<Item = &Arc<Feed>> {
+        self.users.get(user).into_iter().flatten().map(|online| &online.feed)
     }
 }

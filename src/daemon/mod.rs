@@ -1,12 +1,12 @@
 //! The daemon: accepts connections, gives each a session, and the engine to all.
 //!
 //! One task per connection ([`connection`]), one thread for the engine ([`writer`]), one behind the
-//! store. They meet in mailboxes and in one bounded channel; nothing else is shared but the store's
+//! store. They meet in feeds and in one bounded channel; nothing else is shared but the store's
 //! reader.
 
 mod connection;
 mod directory;
-mod mailbox;
+mod feed;
 mod writer;
 
 use std::{
@@ -29,7 +29,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use self::{connection::Connection, mailbox::Mailbox, writer::Submitter};
+use self::{connection::Connection, feed::Feed, writer::Submitter};
 use crate::{
     auth::KeyRing,
     clock::Clock,
@@ -89,7 +89,7 @@ struct Shared {
     clock: Clock,
     reader: Reader,
     submitter: Submitter,
-    connections: Mutex<HashMap<SessionId, Arc<Mailbox>>>,
+    connections: Mutex<HashMap<SessionId, Arc<Feed>>>,
     connection_ended: Notify,
 }
 
@@ -157,8 +157,8 @@ impl Daemon {
             () = stop => tracing::info!("draining"),
         }
         drop(self.listener);
-        for mailbox in self.shared.connections.lock().values() {
-            mailbox.drain();
+        for feed in self.shared.connections.lock().values() {
+            feed.drain();
         }
         let gone = async {
             while !self.shared.connections.lock().is_empty() {
@@ -198,12 +198,12 @@ impl Daemon {
             return;
         }
         let id = SessionId::new(self.next_session.fetch_add(1, Ordering::Relaxed));
-        let mailbox = Mailbox::new();
-        connections.insert(id, Arc::clone(&mailbox));
+        let feed = Feed::new();
+        connections.insert(id, Arc::clone(&feed));
         drop(connections);
         let shared = Arc::clone(&self.shared);
         tokio::spawn(async move {
-            Connection::new(Arc::clone(&shared), id, mailbox).run(stream).await;
+            Connection::new(Arc::clone(&shared), id, feed).run(stream).await;
             shared.connections.lock().remove(&id);
             shared.connection_ended.notify_one();
         });

@@ -14,7 +14,7 @@ use std::{
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
 
-use super::{directory::Directory, mailbox::Mailbox};
+use super::{directory::Directory, feed::Feed};
 use crate::{
     clock::Clock,
     engine::{Answer, Caller, Command, Engine},
@@ -36,7 +36,7 @@ const BATCH_BYTES_MAX: usize = 4 << 20;
 const FULL_DISK_PAUSE: Duration = Duration::from_millis(500);
 
 enum Task {
-    Do { mailbox: Arc<Mailbox>, number: u64, caller: Caller, command: Command, bytes: usize },
+    Do { feed: Arc<Feed>, number: u64, caller: Caller, command: Command, bytes: usize },
     Detach(Caller),
     Finish,
 }
@@ -55,7 +55,7 @@ pub(super) struct Overloaded;
 impl Submitter {
     pub(super) fn submit(
         &self,
-        mailbox: &Arc<Mailbox>,
+        feed: &Arc<Feed>,
         number: u64,
         caller: Caller,
         command: Command,
@@ -67,9 +67,9 @@ impl Submitter {
         if self.waiting_bytes.load(Ordering::Relaxed) + bytes > WAITING_BYTES_MAX {
             return Err(Overloaded);
         }
-        let mailbox = Arc::clone(mailbox);
+        let feed = Arc::clone(feed);
         self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
-        match self.tasks.try_send(Task::Do { mailbox, number, caller, command, bytes }) {
+        match self.tasks.try_send(Task::Do { feed, number, caller, command, bytes }) {
             Ok(()) => Ok(()),
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
                 self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
@@ -121,8 +121,8 @@ struct Thread {
 /// Answers that wait for the flush.
 #[derive(Default)]
 struct Held {
-    answers: Vec<(Arc<Mailbox>, u64, Answer)>,
-    displaced: Vec<Arc<Mailbox>>,
+    answers: Vec<(Arc<Feed>, u64, Answer)>,
+    displaced: Vec<Arc<Feed>>,
     finish: bool,
 }
 
@@ -173,14 +173,14 @@ impl Thread {
 
     fn task(&mut self, task: Task, held: &mut Held) -> Result<(), StoreError> {
         match task {
-            Task::Do { mailbox, number, caller, command, bytes } => {
+            Task::Do { feed, number, caller, command, bytes } => {
                 self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
                 let answer = self.engine.apply(self.clock.now(), &caller, &command)?;
                 if let Answer::Attached(_) = answer {
-                    held.displaced.extend(self.directory.attach(&caller, Arc::clone(&mailbox)));
+                    held.displaced.extend(self.directory.attach(&caller, Arc::clone(&feed)));
                 }
                 if !matches!(answer, Answer::Nothing) {
-                    held.answers.push((mailbox, number, answer));
+                    held.answers.push((feed, number, answer));
                 }
             }
             Task::Detach(caller) => self.directory.detach(&caller),
@@ -192,8 +192,8 @@ impl Thread {
     /// Flushes, then hands out what rests on it.
     fn publish(
         &mut self,
-        answers: Vec<(Arc<Mailbox>, u64, Answer)>,
-        displaced: Vec<Arc<Mailbox>>,
+        answers: Vec<(Arc<Feed>, u64, Answer)>,
+        displaced: Vec<Arc<Feed>>,
     ) -> Result<(), StoreError> {
         let touched = loop {
             match self.engine.flush() {
@@ -205,20 +205,20 @@ impl Thread {
                 Err(error) => return Err(error),
             }
         };
-        for mailbox in displaced {
-            mailbox.displace();
+        for feed in displaced {
+            feed.displace();
         }
-        for (mailbox, number, answer) in answers {
-            mailbox.answer(number, answer);
+        for (feed, number, answer) in answers {
+            feed.answer(number, answer);
         }
         for user in touched {
-            let mut online = self.directory.mailboxes(&user).peekable();
+            let mut online = self.directory.feeds(&user).peekable();
             if online.peek().is_none() {
                 continue;
             }
             let bounds = self.reader.bounds(&LogKey::inbox(&user))?;
             let (_, head) = inbox::kept(bounds, u64::MAX);
-            online.for_each(|mailbox| mailbox.grow(InboxSeq::new(head.number())));
+            online.for_each(|feed| feed.grow(InboxSeq::new(head.number())));
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use crate::{engine::Answer, seq::InboxSeq};
 
 /// What has come in since the connection last looked.
 #[derive(Debug, Default)]
-pub(super) struct Mail {
+pub(super) struct Arrivals {
     pub(super) answers: Vec<(u64, Answer)>,
     pub(super) head: Option<InboxSeq>,
     pub(super) displaced: bool,
@@ -19,34 +19,34 @@ pub(super) struct Mail {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Mailbox {
-    mail: Mutex<Mail>,
+pub(super) struct Feed {
+    arrivals: Mutex<Arrivals>,
     arrived: Notify,
 }
 
-impl Mailbox {
+impl Feed {
     pub(super) fn new() -> Arc<Self> {
         Arc::default()
     }
 
     pub(super) fn answer(&self, number: u64, answer: Answer) {
-        self.put(|mail| mail.answers.push((number, answer)));
+        self.put(|arrivals| arrivals.answers.push((number, answer)));
     }
 
     pub(super) fn grow(&self, head: InboxSeq) {
-        self.put(|mail| mail.head = mail.head.max(Some(head)));
+        self.put(|arrivals| arrivals.head = arrivals.head.max(Some(head)));
     }
 
     pub(super) fn displace(&self) {
-        self.put(|mail| mail.displaced = true);
+        self.put(|arrivals| arrivals.displaced = true);
     }
 
     pub(super) fn drain(&self) {
-        self.put(|mail| mail.drain = true);
+        self.put(|arrivals| arrivals.drain = true);
     }
 
-    fn put(&self, change: impl FnOnce(&mut Mail)) {
-        change(&mut self.mail.lock());
+    fn put(&self, change: impl FnOnce(&mut Arrivals)) {
+        change(&mut self.arrivals.lock());
         self.arrived.notify_one();
     }
 
@@ -54,7 +54,7 @@ impl Mailbox {
         self.arrived.notified().await;
     }
 
-    pub(super) fn take(&self) -> Mail {
-        std::mem::take(&mut self.mail.lock())
+    pub(super) fn take(&self) -> Arrivals {
+        std::mem::take(&mut self.arrivals.lock())
     }
 }

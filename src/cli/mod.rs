@@ -1,0 +1,4 @@
+//! The command line: what people type. Data goes to stdout, everything else to stderr.
+
+pub mod exit;
+pub mod server;

@@ -1,0 +1,176 @@
+//! `roamd serve`: the daemon as a process.
+
+use std::{net::SocketAddr, path::Path};
+
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use super::{Common, fail};
+use crate::{
+    auth::KeyRing,
+    cli::exit::Exit,
+    clock::Clock,
+    config::{Config, LogFormat},
+    daemon::{Daemon, DaemonConfig, DaemonError},
+    limits::Limits,
+    store::{StoreConfig, StoreError},
+};
+
+/// Descriptors that are not connections.
+const OTHER_FILES: u64 = 200;
+
+#[derive(Debug, Default, Args)]
+pub(super) struct ServeArgs {
+    /// Address and port for clients [default: 127.0.0.1:7100].
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<String>,
+    /// Keep data in a temporary directory that is removed at the end.
+    #[arg(long)]
+    dev: bool,
+}
+
+pub(super) fn run(common: &Common, args: &ServeArgs) -> Exit {
+    let mut flags = common.overrides();
+    if let Some(address) = &args.listen {
+        flags.set("listen.address", "--listen", address);
+    }
+    let temporary =
+        args.dev.then(|| std::env::temp_dir().join(format!("roamd-dev-{}", std::process::id())));
+    if let Some(dir) = &temporary {
+        flags.set("data.dir", "--dev", dir.to_string_lossy());
+    }
+    let config = match common.load(&flags) {
+        Ok(effective) => effective.config,
+        Err(error) => {
+            return fail(Exit::Configuration, &error, "see `roamd config doc` for every setting");
+        }
+    };
+    start_log(&config);
+    let exit = serve(&config);
+    if let Some(dir) = temporary {
+        let _ = std::fs::remove_dir_all(dir);
+    }
+    exit
+}
+
+fn serve(config: &Config) -> Exit {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(Exit::Failed, &error, ""),
+    };
+    let now = Clock::start().now().wall;
+    let secret = config.auth.hs256_secret_file.as_deref();
+    let keys = match KeyRing::open(&config.data.dir, secret, now) {
+        Ok(keys) => keys,
+        Err(error) => return fail(Exit::Configuration, &error, "check --data"),
+    };
+    let outcome = runtime.block_on(async {
+        let limits = Limits::from(&config.limits);
+        let daemon = Daemon::start(DaemonConfig {
+            listen: config.listen.address,
+            store: store_config(config),
+            limits: limits.clone(),
+            keys,
+        })?;
+        announce(config, &limits, daemon.address());
+        daemon.serve(stop_signal()).await
+    });
+    match outcome {
+        Ok(()) => {
+            tracing::info!("stopped; everything acked is on disk");
+            Exit::Ok
+        }
+        Err(error @ DaemonError::Store(StoreError::InUse(_))) => {
+            fail(Exit::Failed, &error, "stop the other roamd, or give this one another --data")
+        }
+        Err(error @ DaemonError::Store(_)) => fail(
+            Exit::Storage,
+            &error,
+            "nothing that was acked is affected unless this says so; look at the disk, then start again",
+        ),
+        Err(error @ DaemonError::Listen { .. }) => {
+            fail(Exit::Failed, &error, "is another roamd running? choose another --listen")
+        }
+        Err(error) => fail(Exit::Failed, &error, ""),
+    }
+}
+
+/// The store's settings.
+pub(super) fn store_config(config: &Config) -> StoreConfig {
+    StoreConfig {
+        memory_bytes: usize::try_from(config.store.memory_bytes).unwrap_or(usize::MAX),
+        cache_bytes: config.store.cache_bytes,
+        segment_bytes: config.store.segment_bytes,
+        checkpoint_interval: config.store.checkpoint_interval,
+        inbox_entries: config.limits.inbox_entries,
+        ..StoreConfig::new(&config.data.dir)
+    }
+}
+
+/// SIGTERM or SIGINT.
+async fn stop_signal() {
+    let (Ok(mut term), Ok(mut int)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        tracing::warn!("signals cannot be caught; stop with kill");
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+}
+
+fn start_log(config: &Config) {
+    let level = format!("{:?}", config.log.level).to_lowercase();
+    let filter = EnvFilter::new(format!("{level},sled=warn"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let _ = match config.log.format {
+        LogFormat::Text => builder.with_target(false).try_init(),
+        LogFormat::Json => builder.json().try_init(),
+    };
+}
+
+/// The first screen: where it listens, where data lies, and two commands to paste.
+fn announce(config: &Config, limits: &Limits, address: SocketAddr) {
+    let data = &config.data.dir;
+    let days = limits.inbox_age.as_secs() / 86_400;
+    eprintln!("roamd {} listens on {address}", env!("CARGO_PKG_VERSION"));
+    eprintln!("  data       {} (one process at a time)", data.display());
+    eprintln!(
+        "  retention  inbox: {} entries or {days} days per user; history: kept",
+        limits.inbox_entries
+    );
+    eprintln!(
+        "  limits     {} connections, {} KiB per message, {} members per group",
+        limits.connections,
+        limits.content_bytes / 1024,
+        limits.members_per_group
+    );
+    let wanted = limits.connections as u64 + OTHER_FILES;
+    match rlimit::increase_nofile_limit(wanted) {
+        Ok(files) if files < wanted => eprintln!(
+            "  WARNING    only {files} files may be open: fewer connections than configured (ulimit -n {wanted})"
+        ),
+        _ => {}
+    }
+    let roamd = std::env::current_exe().unwrap_or_else(|_| "roamd".into());
+    let roam = roamd.with_file_name("roam");
+    let mint = format!("{} token mint --data {}", shell(&roamd), shell(data));
+    let server = format!("--server {address}");
+    eprintln!("\nTry it in two other terminals:");
+    eprintln!("  {} recv --follow {server} --token $({mint} --user bob)", shell(&roam));
+    eprintln!("  {} send @bob hello {server} --token $({mint} --user alice)\n", shell(&roam));
+}
+
+/// A path as a shell takes it: relative to here if it lies below, quoted if need be.
+fn shell(path: &Path) -> String {
+    let here = std::env::current_dir().unwrap_or_default();
+    let text = match path.strip_prefix(&here) {
+        Ok(below) if path.is_absolute() => format!("./{}", below.display()),
+        _ => path.display().to_string(),
+    };
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:@%".contains(c);
+    if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
