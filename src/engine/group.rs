@@ -31,7 +31,6 @@ use crate::{
 };
 
 impl Engine {
-    #[expect(clippy::too_many_arguments, reason = "the request's own fields")]
     pub(super) fn create_group(
         &mut self,
         now: Now,

@@ -39,8 +39,8 @@ impl Engine {
         // One page never spans a gap between two intervals: the nearest interval with rows counts.
         let spans = own.visible(head);
         let nearest = match direction {
-            Direction::Newest => spans.last(),
-            Direction::Older(anchor) => spans.filter(|span| span.first < anchor).last(),
+            Direction::Newest => spans.clone().next_back(),
+            Direction::Older(anchor) => spans.clone().rfind(|span| span.first < anchor),
             Direction::Newer(anchor) => spans.clone().find(|span| span.last > anchor),
         };
         let span = match nearest {

@@ -17,17 +17,18 @@
 //! one batch at a time, so nothing is skipped or repeated, whatever wakes it, and a slow device
 //! costs no memory: the log on disk is the queue. Owned by one connection.
 
+mod rate;
 mod stream;
 
 use std::{collections::VecDeque, sync::Arc, time::Duration, time::Instant};
 
-use self::stream::Stream;
+use self::{rate::Rate, stream::Stream};
 use crate::{
     auth::{AuthError, KeyRing, Scope},
     engine::{Answer, Caller, Command, Compared, Now},
     id::{Epoch, SessionId},
     limits::{HELLO_TIMEOUT, Limits},
-    refusal::{ErrorCode, Refusal},
+    refusal::{ErrorCode, Refusal, Retry},
     reply::{EntryView, GoAwayReason, Reply, ServerLimits, Verdict, Welcome},
     request::{ClientLimits, Hello, Incoming, Position, Request},
     seq::InboxSeq,
@@ -93,6 +94,7 @@ pub struct Session {
     stream: Stream,
     epoch: Epoch,
     wanted: ClientLimits,
+    sends: Rate,
     /// Requests without a reply.
     outstanding: Vec<u64>,
     outputs: VecDeque<Output>,
@@ -106,9 +108,12 @@ impl Session {
     /// A session whose connection has just been accepted.
     #[must_use]
     pub fn new(context: Arc<SessionContext>, id: SessionId, now: Now) -> Self {
+        let sends =
+            Rate::new(context.limits.sends_per_second, context.limits.sends_burst, now.mono);
         Self {
             context,
             id,
+            sends,
             state: State::Greeting,
             caller: None,
             stream: Stream::default(),
@@ -173,12 +178,12 @@ impl Session {
         }
         let Incoming { req_id, ack, request } = incoming;
         match (&self.state, request) {
-            (State::Greeting, Request::Hello(hello)) => return self.hello(now, req_id, hello),
+            (State::Greeting, Request::Hello(hello)) => self.hello(now, req_id, hello),
             (State::Greeting | State::Attaching, _) => {
-                return self.fail(ErrorCode::HelloExpected, "the first frame must be Hello");
+                self.fail(ErrorCode::HelloExpected, "the first frame must be Hello");
             }
             (_, Request::Hello(_)) => {
-                return self.fail(ErrorCode::WrongState, "this session has said Hello already");
+                self.fail(ErrorCode::WrongState, "this session has said Hello already");
             }
             (_, Request::Unknown) => {
                 self.acknowledge(ack);
@@ -205,6 +210,14 @@ impl Session {
             }
             (_, request) => {
                 self.acknowledge(ack);
+                if matches!(request, Request::Send { .. })
+                    && let Err(wait) = self.sends.take(now.mono)
+                {
+                    let detail = "this session sends faster than it may";
+                    let retry = Retry::AfterDelay(wait);
+                    let refusal = Refusal::new(ErrorCode::RateLimited, detail);
+                    return self.refuse(req_id, Refusal { retry, ..refusal });
+                }
                 self.submit(req_id, Command::Request(request));
             }
         }
