@@ -34,5 +34,6 @@ pub mod session;
 
 // Level 5, the shell: sockets, clocks, threads, people.
 pub mod cli;
+pub mod client;
 pub mod clock;
 pub mod daemon;

@@ -1,0 +1,214 @@
+//! What a client's task and its handles share: the state, and how they wake each other.
+
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
+use tokio::{
+    sync::{Notify, Semaphore},
+    time::Instant,
+};
+
+use super::{
+    config::{ClientConfig, Inbox},
+    error::ClientError,
+    event::{Event, Link, Status},
+    outbox::Outbox,
+    queue::{Given, Queue},
+    replica::{Adopted, Position, Replica},
+};
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) replica: Replica,
+    pub(super) outbox: Outbox,
+    pub(super) queue: Queue,
+    given: Given,
+    /// A snapshot is dealt with: say Resume.
+    pub(super) resume: Option<Position>,
+    /// The session follows a position that is no longer the device's.
+    pub(super) replace: bool,
+    pub(super) closing: bool,
+    pub(super) end: Option<ClientError>,
+    pub(super) link: Link,
+    pub(super) head: u64,
+    pub(super) batches: u64,
+    pub(super) acks: u64,
+    pub(super) last_batch: (u64, u64),
+}
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    state: Mutex<State>,
+    /// Wakes the task.
+    pub(super) wake: Notify,
+    /// Wakes the consumer of events.
+    pub(super) events: Notify,
+    /// Requests that may still be made.
+    pub(super) permits: Arc<Semaphore>,
+}
+
+impl Shared {
+    pub(super) fn new(config: &ClientConfig) -> Arc<Self> {
+        let resume = match config.inbox {
+            Inbox::Follow(resume) => resume,
+            Inbox::Ignore => None,
+        };
+        let state = State {
+            replica: Replica::new(resume, config.ack),
+            outbox: Outbox::default(),
+            queue: Queue::default(),
+            given: Given::default(),
+            resume: None,
+            replace: false,
+            closing: false,
+            end: None,
+            link: Link::Connecting,
+            head: 0,
+            batches: 0,
+            acks: 0,
+            last_batch: (0, 0),
+        };
+        Arc::new(Self {
+            state: Mutex::new(state),
+            wake: Notify::new(),
+            events: Notify::new(),
+            permits: Arc::new(Semaphore::new(config.in_flight.clamp(1, Semaphore::MAX_PERMITS))),
+        })
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+
+    /// The next event, if one waits; what was given before is dealt with.
+    pub(super) fn take_event(&self) -> Result<Option<Event>, ClientError> {
+        let mut state = self.settle();
+        let state = &mut *state;
+        let event = state.queue.take(&mut state.given);
+        match (event, &state.end) {
+            (None, Some(end)) => Err(end.clone()),
+            (Some(event), _) => {
+                self.hurry(state);
+                Ok(Some(event))
+            }
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// Appends the events that wait, at most `most`; what was given before is dealt with.
+    pub(super) fn take_events(
+        &self,
+        events: &mut Vec<Event>,
+        most: usize,
+    ) -> Result<usize, ClientError> {
+        let mut state = self.settle();
+        let state = &mut *state;
+        let before = events.len();
+        while events.len() - before < most
+            && let Some(event) = state.queue.take(&mut state.given)
+        {
+            events.push(event);
+        }
+        match (events.len() - before, &state.end) {
+            (0, Some(end)) => Err(end.clone()),
+            (count, _) => {
+                self.hurry(state);
+                Ok(count)
+            }
+        }
+    }
+
+    /// Ends the session in good order: what was given is dealt with.
+    pub(super) fn close(&self) {
+        self.settle().closing = true;
+        self.permits.close();
+        self.wake.notify_one();
+    }
+
+    /// Over for good. Only the first reason counts.
+    pub(super) fn end(&self, error: ClientError) {
+        let mut state = self.lock();
+        if state.end.is_none() {
+            state.outbox.end(&error);
+            state.end = Some(error);
+            state.link = Link::Ended;
+            self.permits.close();
+            self.events.notify_one();
+        }
+    }
+
+    /// Why nothing more can be asked for.
+    pub(super) fn why_closed(&self) -> ClientError {
+        self.lock().end.clone().unwrap_or(ClientError::Closed)
+    }
+
+    /// After [`Shared::close`]: whether the end was a good one.
+    pub(super) fn how_it_ended(&self) -> Result<(), ClientError> {
+        match self.lock().end.clone() {
+            None | Some(ClientError::Closed) => Ok(()),
+            Some(error) => Err(error),
+        }
+    }
+
+    pub(super) fn status(&self) -> Status {
+        let state = self.lock();
+        Status {
+            link: state.link.clone(),
+            position: state.replica.position(),
+            received: state.replica.received(),
+            head: state.head.max(state.replica.received()),
+            acked: state.replica.acked(),
+            ack_due: state.replica.ack_deadline(),
+            events_waiting: state.queue.len(),
+            in_flight: state.outbox.len(),
+            batches: state.batches,
+            acks: state.acks,
+            last_batch_entries: state.last_batch.0,
+            last_batch_bytes: state.last_batch.1,
+        }
+    }
+
+    /// What was given is dealt with: it may be acked, a snapshot adopted.
+    fn settle(&self) -> MutexGuard<'_, State> {
+        let mut state = self.lock();
+        let given = std::mem::take(&mut state.given);
+        if given.entries == 0 && given.snapshot.is_none() && !given.caught_up {
+            return state;
+        }
+        let mut wake = false;
+        if given.entries > 0 {
+            let now = Instant::now().into_std();
+            wake |= state.replica.store(now, given.seq, given.entries, given.bytes);
+        }
+        if given.caught_up {
+            wake |= state.demand();
+        }
+        if let Some(position) = given.snapshot {
+            match state.replica.adopt(position) {
+                Adopted::Resume => state.resume = Some(position),
+                Adopted::Reconnect => state.replace = true,
+                Adopted::Later => {}
+            }
+            wake = true;
+        }
+        if wake {
+            self.wake.notify_one();
+        }
+        state
+    }
+
+    /// CaughtUp that was given right after all before it were dealt with is acked at once.
+    fn hurry(&self, state: &mut State) {
+        if state.given.caught_up && state.given.entries == 0 && state.demand() {
+            self.wake.notify_one();
+        }
+    }
+}
+
+impl State {
+    fn demand(&mut self) -> bool {
+        let before = self.replica.ack_deadline();
+        self.replica.demand(Instant::now().into_std());
+        before != self.replica.ack_deadline()
+    }
+}

@@ -1,0 +1,6 @@
+//! The client library against a daemon in this process, over real sockets.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail by panic")]
+
+mod daemon;
+mod talk;
