@@ -41,12 +41,20 @@ impl Engine {
         users: &[UserId],
         policy: HistoryPolicy,
     ) -> Result<Answer, Stop> {
+        let all: BTreeSet<&UserId> = users.iter().chain([&caller.user]).collect();
         let payload_hash = creation_hash(wanted, title, users, policy);
         let out_of_order = match self.known(caller, client_id, payload_hash)? {
             Ok(out_of_order) => out_of_order,
-            Err(sent) => return self.created_before(sent),
+            // What was answered then: who the group has now is not for somebody who has left.
+            Err(sent) => {
+                return Ok(Answer::Reply(Reply::GroupCreated {
+                    conversation: sent.conversation,
+                    member_count: all.len() as u32,
+                    inbox_seq: sent.inbox_seq,
+                    duplicate: true,
+                }));
+            }
         };
-        let all: BTreeSet<&UserId> = users.iter().chain([&caller.user]).collect();
         if all.len() > self.limits.members_per_group {
             return Err(refuse(
                 ErrorCode::TooManyMembers,
@@ -122,16 +130,6 @@ impl Engine {
             member_count,
             inbox_seq,
             duplicate: false,
-        }))
-    }
-
-    fn created_before(&mut self, sent: Sent) -> Result<Answer, Stop> {
-        let open = self.cache.open(&self.writer, &sent.conversation)?.ok_or_else(not_found)?;
-        Ok(Answer::Reply(Reply::GroupCreated {
-            conversation: sent.conversation,
-            member_count: open.row.member_count,
-            inbox_seq: sent.inbox_seq,
-            duplicate: true,
         }))
     }
 
