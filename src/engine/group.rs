@@ -146,17 +146,19 @@ impl Engine {
         let mut added: Vec<(UserId, Member)> = Vec::new();
         let mut outcomes = Vec::with_capacity(users.len());
         for user in users {
+            let past = open::membership(&self.writer, user, id)?;
             let outcome = if open.member(user).is_some() || added.iter().any(|(u, _)| u == user) {
                 MemberOutcome::Unchanged
             } else if open.members.len() + added.len() >= self.limits.members_per_group
-                || self.has_too_many_conversations(user)?
+                // Somebody who comes back has the conversation already.
+                || (past.is_none() && self.has_too_many_conversations(user)?)
             {
                 MemberOutcome::Limit
             } else {
                 let member =
                     Member { role: Role::Member, joined_seq: tip.head.next(), joined: now.wall };
                 let policy = open.row.policy;
-                let membership = match open::membership(&self.writer, user, id)? {
+                let membership = match past {
                     Some(mut row) => {
                         row.rejoin(Role::Member, policy, tip.head, tip.ordinal, now.wall);
                         row

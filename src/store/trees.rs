@@ -5,7 +5,7 @@
 //! again under another split, and the first write after opening removes those. Values carry a checksum over key and value, and stay below 8 KiB, above which sled
 //! uses files that it does not sync; larger records are split into pieces.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -56,12 +56,13 @@ impl Trees {
         inbox_entries: u64,
     ) -> Result<Self, StoreError> {
         remove_unfinished_snapshots(path)?;
-        let db = sled::Config::new()
-            .path(path)
-            .cache_capacity(cache_bytes)
-            .mode(sled::Mode::HighThroughput)
-            .flush_every_ms(None)
-            .open()?;
+        let db = open_db(
+            &sled::Config::new()
+                .path(path)
+                .cache_capacity(cache_bytes)
+                .mode(sled::Mode::HighThroughput)
+                .flush_every_ms(None),
+        )?;
         let tree = |name: &str| db.open_tree(name);
         Ok(Self {
             logs: [
@@ -490,6 +491,24 @@ fn damaged(what: &str) -> StoreError {
     StoreError::Damaged(format!("checksum of a {what} record does not match"))
 }
 
+/// Opens sled, waiting for a database of this process that was dropped a moment ago.
+///
+/// sled does not join its threads when it is dropped, and they keep its lock for as long as they
+/// work. Nobody else can hold it: whoever opens the trees has the data directory's own lock.
+fn open_db(config: &sled::Config) -> Result<sled::Db, StoreError> {
+    const TRIES: u32 = 500;
+    const PAUSE: Duration = Duration::from_millis(10);
+    for _ in 0..TRIES {
+        match config.open() {
+            Err(sled::Error::Io(error)) if error.to_string().contains("acquire lock") => {
+                std::thread::park_timeout(PAUSE);
+            }
+            other => return Ok(other?),
+        }
+    }
+    Ok(config.open()?)
+}
+
 /// A kill while sled writes a snapshot leaves `snap.*.generating`, which keeps it from opening.
 fn remove_unfinished_snapshots(path: &Path) -> Result<(), StoreError> {
     let Ok(files) = std::fs::read_dir(path) else { return Ok(()) };
@@ -504,4 +523,32 @@ fn remove_unfinished_snapshots(path: &Path) -> Result<(), StoreError> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs::File, sync::mpsc, thread, time::Duration};
+
+    use super::*;
+
+    /// Cause: sled keeps its lock until its threads are done, which is after it was dropped, so that
+    /// closing and opening again in one process failed now and then. The fix is to wait.
+    #[test]
+    fn opening_waits_for_the_lock_of_a_database_that_is_still_closing() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(Trees::open(dir.path(), 1 << 20, 10).unwrap());
+        let closing = File::options().write(true).open(dir.path().join("db")).unwrap();
+        closing.lock().unwrap();
+        let (done, opened) = mpsc::channel();
+        let path = dir.path().to_path_buf();
+        let opener = thread::spawn(move || {
+            let result = Trees::open(&path, 1 << 20, 10).map(drop);
+            done.send(result.is_ok()).unwrap();
+        });
+        let waiting = opened.recv_timeout(Duration::from_millis(50));
+        assert_eq!(waiting, Err(mpsc::RecvTimeoutError::Timeout));
+        drop(closing);
+        assert_eq!(opened.recv(), Ok(true));
+        opener.join().unwrap();
+    }
 }

@@ -5,7 +5,7 @@
 //! without a word; the model goes back to what it was at the last flush.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -60,6 +60,8 @@ pub struct Driver {
     not_found: Option<Refusal>,
     shown: VecDeque<String>,
     steps: u64,
+    /// How often each kind of answer came.
+    pub tally: BTreeMap<String, u64>,
 }
 
 impl Driver {
@@ -90,6 +92,7 @@ impl Driver {
             not_found: None,
             shown: VecDeque::new(),
             steps: 0,
+            tally: BTreeMap::new(),
         };
         driver.open()?;
         Ok(driver)
@@ -242,6 +245,7 @@ impl Driver {
         let mut actual = outcome(&self.reader(), &caller.user, answer)?;
         let mut expected_outcome = expected.outcome;
         self.not_found_is_one(&actual)?;
+        *self.tally.entry(kind(&command, &actual)).or_default() += 1;
         let token = level(&mut actual, &mut expected_outcome)
             .map_err(|found| format!("{what}: {found}"))?;
         let what = format!("{what}, answer to {command:?}");
@@ -416,6 +420,35 @@ fn pages(command: &Command) -> Option<(Pages, Bytes)> {
         }
         _ => None,
     }
+}
+
+/// Names a kind of answer, to see that all kinds come.
+fn kind(command: &Command, outcome: &Outcome) -> String {
+    let name = |debug: String| debug.split([' ', '(', '{']).next().unwrap_or("").to_owned();
+    let asked = match command {
+        Command::Request(request) => name(format!("{request:?}")),
+        other => name(format!("{other:?}")),
+    };
+    let told = match outcome {
+        Outcome::Reply(Reply::Refused(refusal)) => refusal.code.name().to_owned(),
+        Outcome::Reply(
+            Reply::SendAck { duplicate: true, .. } | Reply::GroupCreated { duplicate: true, .. },
+        ) => "again".into(),
+        Outcome::Reply(Reply::HistoryPage { messages, complete, .. }) => {
+            format!("{} {complete}", if messages.is_empty() { "empty" } else { "page" })
+        }
+        Outcome::Reply(Reply::MemberItems { outcomes, .. }) => {
+            let mut all: Vec<_> = outcomes.iter().map(|o| format!("{o:?}")).collect();
+            all.sort();
+            all.dedup();
+            all.join(" ")
+        }
+        Outcome::Attached(compared) | Outcome::Resumed(compared) => {
+            format!("{:?}", compared.verdict)
+        }
+        _ => "done".into(),
+    };
+    format!("{asked}: {told}")
 }
 
 /// What leaves the process for an answer.

@@ -12,7 +12,10 @@ mod driver;
 mod model;
 mod plan;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{
+    collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
 
 use driver::Driver;
 
@@ -25,10 +28,13 @@ fn number(name: &str) -> Option<u64> {
 }
 
 /// One run; says what was found and how to see it again.
-fn run(seed: u64, talk: bool) -> Result<(), String> {
+fn run(seed: u64, talk: bool, tally: &mut BTreeMap<String, u64>) -> Result<(), String> {
     let steps = number("MODEL_STEPS").unwrap_or(STEPS);
     let mut driver = Driver::new(seed)?;
     let result = catch_unwind(AssertUnwindSafe(|| driver.run(steps, talk)));
+    for (kind, count) in &driver.tally {
+        *tally.entry(kind.clone()).or_default() += count;
+    }
     let found = match result {
         Ok(Ok(())) => return Ok(()),
         Ok(Err(found)) => found,
@@ -53,9 +59,11 @@ fn the_engine_agrees_with_the_model() {
         None => 1..1 + number("MODEL_ROUNDS").unwrap_or(ROUNDS),
     };
     let talk = number("MODEL_SEED").is_some();
+    let mut tally = BTreeMap::new();
     for seed in seeds {
-        if let Err(found) = run(seed, talk) {
+        if let Err(found) = run(seed, talk, &mut tally) {
             panic!("\n{found}");
         }
     }
+    println!("{tally:#?}");
 }

@@ -10,7 +10,7 @@ use roamd::{
     engine::{Caller, Command},
     id::{ClientMessageId, ConversationId, DeviceId, Epoch, SessionId, UserId},
     limits::Limits,
-    message::{Draft, HistoryPolicy, MessageFlags},
+    message::{ConversationKind, Draft, HistoryPolicy, MessageFlags, Role},
     request::{Destination, Direction, Position, Request},
     seq::{HistorySeq, InboxSeq},
     time::Timestamp,
@@ -18,7 +18,7 @@ use roamd::{
 
 use super::{
     dice::Dice,
-    model::{Model, PageKey},
+    model::{Model, PageKey, Talk},
 };
 
 /// Ids of which one is the beginning of another: keys must not mix them up.
@@ -30,6 +30,10 @@ const STRANGER: &str = "stranger";
 
 pub fn user(name: &str) -> UserId {
     UserId::new(name).expect("a valid id")
+}
+
+fn device(at: usize) -> DeviceId {
+    DeviceId::new(DEVICES[at]).expect("a valid id")
 }
 
 /// Everybody there is.
@@ -48,8 +52,8 @@ pub fn limits(dice: &mut Dice) -> Limits {
         inbox_age: millis(*dice.pick(&[5_000, 60_000, 7 * 24 * 3_600_000])),
         idempotency_window: millis(*dice.pick(&[20_000, 9 * 24 * 3_600_000])),
         content_bytes: *dice.pick(&[40, 40, 20_000]),
-        members_per_group: *dice.pick(&[2, 3, 4, 100]),
-        conversations_per_user: *dice.pick(&[4, 6, 100]),
+        members_per_group: *dice.pick(&[2, 3, 100, 100]),
+        conversations_per_user: *dice.pick(&[5, 100, 100]),
         devices_per_user: *dice.pick(&[2, 3, 16]),
         ..Limits::default()
     }
@@ -76,6 +80,10 @@ type Attempt = (Caller, Request);
 /// Chooses steps, and remembers what a client would.
 pub struct Plan {
     pub dice: Dice,
+    /// How many users act; the fewer, the more they have to do with each other.
+    crowd: u64,
+    /// What a name is picked from when a group is made.
+    groups: u64,
     attempts: Vec<Attempt>,
     contents: u64,
     /// Tokens given for pages and what they mean: user, request name, token, key.
@@ -93,13 +101,21 @@ pub enum Pages {
 }
 
 impl Plan {
-    pub fn new(dice: Dice) -> Self {
-        Self { dice, attempts: Vec::new(), contents: 0, tokens: Vec::new(), snapshots: Vec::new() }
+    pub fn new(mut dice: Dice) -> Self {
+        Self {
+            crowd: dice.within(2, USERS.len() as u64),
+            groups: dice.within(1, GROUPS.len() as u64),
+            dice,
+            attempts: Vec::new(),
+            contents: 0,
+            tokens: Vec::new(),
+            snapshots: Vec::new(),
+        }
     }
 
     /// The next step; `Many` steps come as a vector.
     pub fn next(&mut self, model: &Model) -> Vec<Step> {
-        const WEIGHTS: [u64; 9] = [300, 30, 45, 3, 45, 8, 4, 2, 2];
+        const WEIGHTS: [u64; 11] = [300, 30, 45, 3, 45, 8, 4, 1, 2, 12, 12];
         match self.dice.weighted(&WEIGHTS) {
             0 => vec![self.command(model)],
             1 => {
@@ -112,23 +128,33 @@ impl Plan {
             5 => vec![Step::Crash],
             6 => vec![Step::Reopen],
             7 => self.burst(model),
-            _ => self.walk(model),
+            8 => self.walk(model),
+            9 => self.reading(model),
+            _ => self.churn(model),
         }
     }
 
     fn caller(&mut self, model: &Model) -> Caller {
-        let name = if self.dice.chance(1, 40) { STRANGER } else { *self.dice.pick(&USERS) };
+        let user = if self.dice.chance(1, 40) { user(STRANGER) } else { self.anybody() };
         let devices = (model.limits.devices_per_user + 1).min(DEVICES.len());
-        let device = if self.dice.chance(1, 2) { 0 } else { self.dice.below(devices as u64) };
+        let at = if self.dice.chance(1, 2) { 0 } else { self.dice.below(devices as u64) };
         Caller {
-            user: user(name),
-            device: DeviceId::new(DEVICES[device as usize]).expect("a valid id"),
+            user,
+            device: device(at as usize),
             session: SessionId::new(self.dice.below(1 << 20)),
         }
     }
 
+    fn anybody(&mut self) -> UserId {
+        user(USERS[self.dice.below(self.crowd) as usize])
+    }
+
+    fn name(&mut self) -> ConversationId {
+        ConversationId::new(GROUPS[self.dice.below(self.groups) as usize]).expect("a valid id")
+    }
+
     fn others(&mut self, most: u64) -> Vec<UserId> {
-        (0..self.dice.within(1, most)).map(|_| user(self.dice.pick::<&str>(&USERS))).collect()
+        (0..self.dice.within(1, most)).map(|_| self.anybody()).collect()
     }
 
     /// Usually one the user has to do with; sometimes any; sometimes none there is.
@@ -142,12 +168,12 @@ impl Plan {
         if !all.is_empty() && self.dice.chance(8, 10) {
             return (*self.dice.pick(&all)).clone();
         }
-        ConversationId::new(self.dice.pick::<&str>(&GROUPS)).expect("a valid id")
+        self.name()
     }
 
     fn group(&mut self, model: &Model, user: &UserId) -> ConversationId {
         let role = |id: &ConversationId| {
-            model.talks[id].members.get(user).is_some_and(|m| m.role > roamd::message::Role::Member)
+            model.talks[id].members.get(user).is_some_and(|m| m.role > Role::Member)
         };
         let own: Vec<_> = model.talks.keys().filter(|id| role(id)).cloned().collect();
         if !own.is_empty() && self.dice.chance(8, 10) {
@@ -187,7 +213,10 @@ impl Plan {
                 let read_seq = HistorySeq::new(self.near(&[0, head / 2, head, head + 9]));
                 Request::MarkRead { conversation, read_seq }
             }
-            7 => self.fetch(model, &caller),
+            7 => {
+                let conversation = self.conversation(model, &caller.user);
+                self.fetch(model, &caller, conversation)
+            }
             8 => self.list(&caller),
             9 => {
                 let conversations =
@@ -295,7 +324,7 @@ impl Plan {
 
     fn send(&mut self, model: &Model, caller: &Caller) -> Request {
         let to = match self.dice.below(3) {
-            0 => Destination::Peer(user(self.dice.pick::<&str>(&USERS))),
+            0 if caller.user.as_str() != STRANGER => Destination::Peer(self.anybody()),
             _ => Destination::Conversation(self.conversation(model, &caller.user)),
         };
         let head = match &to {
@@ -313,7 +342,7 @@ impl Plan {
             _ => HistoryPolicy::Full,
         };
         let chosen = self.dice.chance(1, 2);
-        let name = ConversationId::new(self.dice.pick::<&str>(&GROUPS)).expect("a valid id");
+        let name = self.name();
         Request::CreateGroup {
             client_id: self.client_id(model, caller),
             conversation: chosen.then_some(name),
@@ -323,8 +352,7 @@ impl Plan {
         }
     }
 
-    fn fetch(&mut self, model: &Model, caller: &Caller) -> Request {
-        let conversation = self.conversation(model, &caller.user);
+    fn fetch(&mut self, model: &Model, caller: &Caller, conversation: ConversationId) -> Request {
         let visible = model.visible(&caller.user, &conversation);
         let head = model.talks.get(&conversation).map_or(0, |talk| talk.head());
         let ends = [
@@ -399,26 +427,117 @@ impl Plan {
         Position { epoch, seq: InboxSeq::new(seq) }
     }
 
-    /// So many sends of one device that what is remembered of them is cut.
+    /// So many sends of one device that what is remembered of them is cut; then some of them again.
     fn burst(&mut self, model: &Model) -> Vec<Step> {
-        let caller = self.caller(model);
+        let caller = Caller { device: device(0), ..self.caller(model) };
         let mut last = model.last_client_id(&caller);
-        let peer = user(self.dice.pick::<&str>(&USERS));
+        let peer = self.anybody();
         let mut steps = vec![Step::Flush];
-        for _ in 0..self.dice.within(100, 300) {
+        for _ in 0..self.dice.within(250, 330) {
             last += self.dice.within(1, 2);
             let request = Request::Send {
                 to: Destination::Peer(peer.clone()),
                 client_id: ClientMessageId::new(last),
-                draft: self.draft(model, 0),
+                draft: Draft {
+                    content: Bytes::from(format!("burst {last}")),
+                    ..self.draft(model, 0)
+                },
             };
             self.attempt(&caller, &request);
             steps.push(Step::Do(caller.clone(), Command::Request(request)));
             if self.dice.chance(1, 40) {
-                steps.push(Step::Wait(millis(self.dice.below(2_000))));
+                steps.push(Step::Wait(millis(self.dice.below(8_000))));
             }
         }
         steps.push(Step::Flush);
+        for _ in 0..4 {
+            let otherwise = self.dice.chance(1, 3);
+            steps.push(self.again(otherwise));
+        }
+        let late = Request::Send {
+            to: Destination::Peer(peer),
+            client_id: ClientMessageId::new(self.dice.within(1, last)),
+            draft: self.draft(model, 0),
+        };
+        steps.push(Step::Do(caller, Command::Request(late)));
+        steps
+    }
+
+    /// One user comes and goes in one group, while others write; what it may see is looked at.
+    fn churn(&mut self, model: &Model) -> Vec<Step> {
+        fn owned(talk: &Talk) -> Option<&UserId> {
+            let owner = talk.members.iter().find(|(_, member)| member.role == Role::Owner);
+            owner.map(|(user, _)| user)
+        }
+        let groups = model.talks.iter().filter(|(_, talk)| talk.kind == ConversationKind::Group);
+        let groups: Vec<_> = groups.filter_map(|(id, t)| Some((id, owned(t)?))).collect();
+        if groups.is_empty() {
+            return vec![self.command(model)];
+        }
+        let (group, owner) = *self.dice.pick(&groups);
+        let (group, owner) = (group.clone(), Caller { user: owner.clone(), ..self.caller(model) });
+        let guest = Caller { user: self.anybody(), ..self.caller(model) };
+        let mut steps = Vec::new();
+        for turn in 0..self.dice.within(4, 24) {
+            let (conversation, users) = (group.clone(), vec![guest.user.clone()]);
+            let who = if self.dice.chance(1, 2) { &owner } else { &guest };
+            let (who, request) = match self.dice.below(12) {
+                0 | 1 => (&owner, Request::AddMembers { conversation, users }),
+                2 => (&owner, Request::RemoveMembers { conversation, users }),
+                3 => (&guest, Request::LeaveGroup { conversation }),
+                4..=7 => {
+                    let to = Destination::Conversation(conversation);
+                    let client_id = ClientMessageId::new(model.last_client_id(who) + turn + 1);
+                    let draft = self.draft(model, 0);
+                    (who, Request::Send { to, client_id, draft })
+                }
+                8 => {
+                    let row = self.dice.below(model.talks[&group].head() + turn + 2);
+                    let read_seq = HistorySeq::new(row);
+                    (&guest, Request::MarkRead { conversation, read_seq })
+                }
+                9 => (&guest, Request::GetConversations { conversations: vec![conversation] }),
+                _ => (&guest, self.fetch(model, &guest, conversation)),
+            };
+            steps.push(Step::Do(who.clone(), Command::Request(request)));
+            if self.dice.chance(1, 6) {
+                steps.push(Step::Flush);
+            }
+        }
+        steps
+    }
+
+    /// Somebody reads on in all conversations, while the server may go down.
+    fn reading(&mut self, model: &Model) -> Vec<Step> {
+        let caller = self.caller(model);
+        let places = |talk: &Talk| talk.places.contains_key(&caller.user);
+        let own: Vec<_> = model.talks.iter().filter(|(_, talk)| places(talk)).collect();
+        let mut steps = Vec::new();
+        for (id, talk) in own {
+            let read = talk.places[&caller.user].read_seq();
+            for row in (read + 1..=talk.head() + 1).take(4) {
+                let read_seq = HistorySeq::new(row);
+                let request = Request::MarkRead { conversation: id.clone(), read_seq };
+                steps.push(Step::Do(caller.clone(), Command::Request(request)));
+            }
+        }
+        // Turns of the conversations mix.
+        for at in (1..steps.len()).rev() {
+            let other = self.dice.below(at as u64 + 1) as usize;
+            steps.swap(at, other);
+        }
+        let at = Position { epoch: model.epoch, seq: model.head(&caller.user) };
+        let attach =
+            Command::Attach { resume: Some(at), missed_entries: 0, platform: "back".into() };
+        let extra = [
+            vec![],
+            vec![Step::Flush, Step::Crash, Step::Do(caller.clone(), attach.clone())],
+            vec![Step::Reopen],
+            vec![Step::Do(caller.clone(), attach)],
+            vec![Step::Wait(millis(2_000))],
+        ];
+        let place = self.dice.below(steps.len() as u64 + 1) as usize;
+        steps.splice(place..place, self.dice.pick(&extra).clone());
         steps
     }
 
