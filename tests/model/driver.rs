@@ -19,14 +19,14 @@ use roamd::{
     reply::{ConversationUnread, Reply},
     request::Request,
     seq::{HistorySeq, InboxSeq, Span},
-    store::{Reader, Store, StoreConfig, catalogue::LogKey},
+    store::{ReadLimit, Reader, Store, StoreConfig, catalogue::LogKey},
     time::Timestamp,
 };
 
 use super::{
     answers::MORE,
     dice::Dice,
-    model::{Chosen, Expected, Model, Outcome},
+    model::{Chosen, Expected, Model, Outcome, refused},
     plan::{self, Pages, Plan, Step},
 };
 
@@ -242,8 +242,16 @@ impl Driver {
 
     fn compare(&mut self, pending: Pending) -> Result<(), Found> {
         let Pending { what, caller, command, answer, expected } = pending;
-        let mut actual = outcome(&self.reader(), &caller.user, answer)?;
+        let kept = self.model.limits.inbox_entries;
+        let mut actual = outcome(&self.reader(), &caller.user, kept, answer)?;
         let mut expected_outcome = expected.outcome;
+        if let Command::Request(Request::SyncPull { after, .. }) = &command
+            && after.next() < self.model.first(&caller.user)
+            && matches!(&expected_outcome, Outcome::Reply(Reply::Pulled(batch)) if !batch.entries.is_empty())
+        {
+            // Trimmed between the decision and the reading.
+            expected_outcome = refused(ErrorCode::ResyncNeeded);
+        }
         self.not_found_is_one(&actual)?;
         *self.tally.entry(kind(&command, &actual)).or_default() += 1;
         let token = level(&mut actual, &mut expected_outcome)
@@ -283,11 +291,15 @@ impl Driver {
             let mut views = Vec::new();
             let mut at = first.previous();
             while at < head {
-                let (entries, bytes) = (self.plan.dice.within(1, 40), self.plan.dice.below(40_000));
-                let piece =
-                    read::entries(&reader, &user, at, head, entries as usize, bytes as usize)
-                        .map_err(|e| e.to_string())?;
-                if piece.is_empty() || piece.len() as u64 > entries {
+                let most = ReadLimit {
+                    entries: self.plan.dice.within(1, 40) as usize,
+                    bytes: self.plan.dice.below(40_000) as usize,
+                };
+                let kept = self.model.limits.inbox_entries;
+                let piece = read::entries(&reader, &user, at, head, most, kept)
+                    .map_err(|e| e.to_string())?
+                    .ok_or_else(|| format!("the inbox of {user} is said to be trimmed at {at}"))?;
+                if piece.is_empty() || piece.len() > most.entries {
                     return Err(format!("{} entries of {user} after {at}", piece.len()));
                 }
                 at = InboxSeq::new(at.number() + piece.len() as u64);
@@ -452,7 +464,7 @@ fn kind(command: &Command, outcome: &Outcome) -> String {
 }
 
 /// What leaves the process for an answer.
-fn outcome(reader: &Reader, user: &UserId, answer: Answer) -> Result<Outcome, Found> {
+fn outcome(reader: &Reader, user: &UserId, kept: u64, answer: Answer) -> Result<Outcome, Found> {
     Ok(match answer {
         Answer::Nothing => Outcome::Nothing,
         Answer::Attached(compared) => Outcome::Attached(*compared),
@@ -461,7 +473,7 @@ fn outcome(reader: &Reader, user: &UserId, answer: Answer) -> Result<Outcome, Fo
             Outcome::CaughtUp { seq, unread_total, changed, complete }
         }
         answer => {
-            let reply = read::complete(reader, user, answer).map_err(|e| e.to_string())?;
+            let reply = read::complete(reader, user, kept, answer).map_err(|e| e.to_string())?;
             Outcome::Reply(reply.ok_or("an answer without a reply")?)
         }
     })
