@@ -5,7 +5,11 @@
 //! its figure beside a floor measured in the same run, so that the noise of the machine cancels.
 //! `ROAMD_BENCH_DIR` chooses the disk, `ROAMD_BENCH_SECONDS` the length.
 
-#![allow(missing_docs, clippy::panic, reason = "a program of its own, which stops at the first surprise")]
+#![allow(
+    missing_docs,
+    clippy::panic,
+    reason = "a program of its own, which stops at the first surprise"
+)]
 
 mod floor;
 mod scenarios;

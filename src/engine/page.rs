@@ -70,6 +70,10 @@ impl Engine {
                 format!("the oldest entry kept is {first}"),
             ));
         }
+        if after > head {
+            // Never "nothing new": whoever has more than the server tells of lost data.
+            return Err(refuse(ErrorCode::ResyncNeeded, format!("the newest entry is {head}")));
+        }
         Ok(Answer::Pull(after, head, limit))
     }
 }
