@@ -74,7 +74,8 @@ enum State {
     Greeting,
     Attaching,
     TooLong,
-    Resuming(Position),
+    /// The request that resumes ([`OWN`] = nobody asked), and where.
+    Resuming(u64, Position),
     Streaming,
     /// No more input; waits for replies still due, then says this.
     Ending(Option<GoAwayReason>),
@@ -202,7 +203,7 @@ impl Session {
                 self.say(req_id, Reply::Pong { client_time_ms, time: now.wall });
             }
             (State::TooLong, Request::Resume(position)) => {
-                self.state = State::Resuming(position);
+                self.state = State::Resuming(req_id, position);
                 self.submit(req_id, Command::Resume(position));
             }
             (_, Request::Resume(_)) => {
@@ -243,17 +244,18 @@ impl Session {
             return;
         }
         self.settle(req_id);
-        let refused = matches!(reply, Reply::Refused(_));
         match (&self.state, reply) {
-            (State::Attaching, Reply::Refused(refusal)) => {
+            // The session cannot go on without what it asked for itself.
+            (state, Reply::Refused(refusal))
+                if req_id == OWN || matches!(state, State::Attaching) =>
+            {
                 self.refuse(req_id, Refusal { fatal: true, ..refusal });
             }
-            (_, reply) => {
-                if refused && matches!(self.state, State::Resuming(_)) {
-                    self.state = State::TooLong;
-                }
+            (State::Resuming(resume, _), reply @ Reply::Refused(_)) if req_id == *resume => {
+                self.state = State::TooLong;
                 self.say(req_id, reply);
             }
+            (_, reply) => self.say(req_id, reply),
         }
     }
 
@@ -262,7 +264,7 @@ impl Session {
         self.settle(number);
         match (&self.state, answer) {
             (State::Attaching, Answer::Attached(compared)) => self.welcome(now, number, *compared),
-            (State::Resuming(position), Answer::Resumed(compared)) => {
+            (State::Resuming(_, position), Answer::Resumed(compared)) => {
                 let position = *position;
                 self.resumed(number, position, *compared);
             }
@@ -290,7 +292,7 @@ impl Session {
     pub fn handle_trimmed(&mut self) {
         if self.state == State::Streaming {
             let position = Position { epoch: self.epoch, seq: self.stream.sent() };
-            self.state = State::Resuming(position);
+            self.state = State::Resuming(OWN, position);
             self.submit_own(Command::Resume(position));
         }
     }
@@ -311,9 +313,13 @@ impl Session {
 
     /// The engine cannot take a command: too much waits.
     pub fn handle_overloaded(&mut self, number: u64) {
-        self.settle(number);
+        let needed = self.stream.is_asking() || matches!(self.state, State::Resuming(OWN, _));
+        if number == OWN && !needed {
+            // A cursor: the next ack says more.
+            return;
+        }
         let detail = "the server has too much to do; try again";
-        self.refuse(number, Refusal::new(ErrorCode::Overloaded, detail));
+        self.handle_reply(number, Reply::Refused(Refusal::new(ErrorCode::Overloaded, detail)));
     }
 
     /// The socket takes nothing any more.
@@ -569,3 +575,6 @@ impl Session {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
