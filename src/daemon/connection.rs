@@ -47,6 +47,18 @@ pub(super) struct Connection {
     greeting: bool,
 }
 
+impl Drop for Connection {
+    /// However it ends, the engine's side hears of it.
+    fn drop(&mut self) {
+        self.greeted();
+        if self.attached
+            && let Some(caller) = self.session.caller()
+        {
+            self.shared.submitter.detach(caller.clone());
+        }
+    }
+}
+
 impl Connection {
     pub(super) fn new(shared: Arc<Shared>, id: SessionId, feed: Arc<Feed>) -> Self {
         let now = shared.clock.now();
@@ -68,12 +80,6 @@ impl Connection {
     pub(super) async fn run(mut self, stream: TcpStream) {
         if let Err(error) = self.serve(&stream).await {
             tracing::debug!(session = self.session.id().number(), %error, "connection ended");
-        }
-        self.greeted();
-        if self.attached
-            && let Some(caller) = self.session.caller()
-        {
-            self.shared.submitter.detach(caller.clone());
         }
     }
 

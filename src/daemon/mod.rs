@@ -210,10 +210,22 @@ impl Daemon {
         drop(connections);
         let shared = Arc::clone(&self.shared);
         tokio::spawn(async move {
-            Connection::new(Arc::clone(&shared), id, feed).run(stream).await;
-            shared.connections.lock().remove(&id);
-            shared.connection_ended.notify_one();
+            let _ended = Ended { shared: Arc::clone(&shared), id };
+            Connection::new(shared, id, feed).run(stream).await;
         });
+    }
+}
+
+/// Takes a connection off the list however it ends.
+struct Ended {
+    shared: Arc<Shared>,
+    id: SessionId,
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.shared.connections.lock().remove(&self.id);
+        self.shared.connection_ended.notify_one();
     }
 }
 
