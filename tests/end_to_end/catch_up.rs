@@ -233,13 +233,12 @@ fn sync_pull_reads_and_moves_nothing() {
     assert_eq!(tool.welcome.device_cursor, 30, "the cursor of its Resume and no other");
 }
 
-/// An empty pull beyond the head must not pretend that something is there.
+/// Whoever has more than the server is told so, never "nothing new".
 #[test]
-fn a_pull_beyond_the_head_is_empty() {
+fn a_pull_beyond_the_head_is_refused() {
     let daemon = Daemon::start();
     let (_alice, _) = backlog(&daemon, 3);
     let mut tool = daemon.login("bob", "tool");
-    let body = tool.call(Body::SyncPull(SyncPull { after_seq: 99, limit: 1 }));
-    let batch = expect!(Pulled, body);
-    assert_eq!((batch.prev_seq, batch.last_seq, batch.entries.len()), (99, 99, 0));
+    let pull = Body::SyncPull(SyncPull { after_seq: 99, limit: 1 });
+    tool.refused(roamd::refusal::ErrorCode::ResyncNeeded, pull);
 }
