@@ -206,8 +206,13 @@ impl Player {
         };
         let position = position.saturating_sub(back);
         let resume = self.epoch.map(|epoch| (epoch, position));
-        let welcome = connection.greet(&self.token, &self.id, resume)?;
+        let welcome = connection.greet(&self.token, &self.id, resume);
         let played = &mut self.played;
+        if let Err(Trouble::Gone(_)) = welcome {
+            // The daemon may have taken it in and not lived to say so.
+            played.acked = played.acked.max(position);
+        }
+        let welcome = welcome?;
         played.head = welcome.head_seq;
         let (low, high) = (played.floor, played.acked);
         let cursor = welcome.device_cursor;

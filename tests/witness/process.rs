@@ -28,7 +28,7 @@ pub struct Launch {
     pub data: PathBuf,
     /// Settings, as environment variables.
     pub env: Vec<(&'static str, String)>,
-    /// A program to run it under, with its arguments.
+    /// A program to run the daemon under, with its arguments.
     pub under: Vec<OsString>,
 }
 
@@ -48,9 +48,9 @@ impl Launch {
         Self { data: data.to_owned(), env, under: Vec::new() }
     }
 
-    fn command(&self) -> Command {
+    fn command(&self, under: &[OsString]) -> Command {
         let roamd = env!("CARGO_BIN_EXE_roamd");
-        let mut command = match self.under.split_first() {
+        let mut command = match under.split_first() {
             None => Command::new(roamd),
             Some((program, arguments)) => {
                 let mut command = Command::new(program);
@@ -69,7 +69,7 @@ impl Launch {
 
     /// Starts the daemon. It may not be ready yet, nor ever be.
     pub fn spawn(&self) -> Roamd {
-        let mut command = self.command();
+        let mut command = self.command(&self.under);
         command.args(["--listen", "127.0.0.1:0", "--data"]).arg(&self.data);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("roamd can be started");
@@ -105,14 +105,14 @@ impl Launch {
 
     /// A token for all devices of a user.
     pub fn mint(&self, user: &str) -> Result<String, String> {
-        let mut command = self.command();
+        let mut command = self.command(&[]);
         command.args(["token", "mint", "--ttl", "30d", "--user", user, "--data"]).arg(&self.data);
         Ok(run(&mut command)?.trim().to_owned())
     }
 
     /// Runs another command of roamd on the data directory and returns what it prints.
     pub fn tool(&self, arguments: &[&str]) -> Result<String, String> {
-        run(self.command().args(arguments).arg("--data").arg(&self.data))
+        run(self.command(&[]).args(arguments).arg("--data").arg(&self.data))
     }
 }
 
