@@ -51,7 +51,7 @@ use self::{
 };
 pub use self::{
     checkpoint::FORMAT_VERSION,
-    commit::{Change, Commit, Condition},
+    commit::{Change, Commit, Condition, RECORD_BYTES_MAX, ROW_BYTES_MAX},
     error::StoreError,
     memory::Bounds,
     reader::{LogEntry, ReadLimit, Reader},

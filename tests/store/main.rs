@@ -3,6 +3,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod killed;
+mod model;
 mod opening;
 mod place;
+mod sizes;
+mod together;
 mod trimmed;

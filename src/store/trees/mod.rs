@@ -2,8 +2,8 @@
 //!
 //! A log's entries are stored as runs: key = log key and the sequence of the run's first entry,
 //! value = several entries. Runs of one log do not overlap. Values carry a checksum over key and
-//! value ([`value`]), and stay below 8 KiB, above which sled may use files that it does not sync;
-//! larger records are split into pieces. What is written in which order, and what an interrupted
+//! value ([`value`]), and have at most 6 KiB and a little, because sled does not sync the files it uses for large
+//! pages; larger records are split into pieces. What is written in which order, and what an interrupted
 //! write leaves, is told in [`write`].
 //!
 //! Every call is fenced: a panic of the engine is an error here ([`super::guard`]).
