@@ -58,6 +58,8 @@ pub struct Client {
     pub next_req_id: u64,
     /// Ends that are due; the first that comes is right.
     pub ends: Vec<End>,
+    /// An end with OVERLOADED is right, but need not come.
+    pub may_end_overloaded: bool,
     /// When the server may give up on this device.
     pub silence: Instant,
     pub expires: Option<Instant>,
@@ -80,6 +82,7 @@ impl Client {
             asked: BTreeMap::new(),
             next_req_id: 1,
             ends: Vec::new(),
+            may_end_overloaded: false,
             silence,
             expires: None,
             compared: None,
@@ -264,7 +267,8 @@ impl Client {
             Some(Reply::Refused(refusal)) if refusal.fatal => End::Error(refusal.code),
             _ => End::Quiet,
         };
-        if !self.ends.contains(&said) {
+        let overloaded = said == End::Error(ErrorCode::Overloaded) && self.may_end_overloaded;
+        if !self.ends.contains(&said) && !overloaded {
             return Err(format!("closed with {said:?}, but {:?} was due", self.ends));
         }
         if said == End::Quiet && !self.asked.is_empty() {

@@ -397,6 +397,10 @@ impl Driver {
                     self.shell.overloaded -= 1;
                     self.note(format!("{id} finds no room for {number}: {command:?}"));
                     if let Command::Cursor(_) = command {
+                        // The next ack says more, so nothing has to happen; it may be taken for
+                        // something that the session cannot do without.
+                        self.shell.connections[at].client.may_end_overloaded = true;
+                        self.shell.connections[at].session.handle_overloaded(number);
                         return Ok(());
                     }
                     let detail = "the server has too much to do; try again";
