@@ -7,10 +7,12 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail by panic")]
 
 mod answers;
+mod client;
 mod dice;
 mod driver;
 mod model;
 mod plan;
+mod shell;
 
 use std::{
     collections::BTreeMap,
@@ -30,8 +32,8 @@ fn number(name: &str) -> Option<u64> {
 /// One run; says what was found and how to see it again.
 fn run(seed: u64, talk: bool, tally: &mut BTreeMap<String, u64>) -> Result<(), String> {
     let steps = number("MODEL_STEPS").unwrap_or(STEPS);
-    let mut driver = Driver::new(seed)?;
-    let result = catch_unwind(AssertUnwindSafe(|| driver.run(steps, talk)));
+    let mut driver = Driver::new(seed, talk)?;
+    let result = catch_unwind(AssertUnwindSafe(|| driver.run(steps)));
     for (kind, count) in &driver.tally {
         *tally.entry(kind.clone()).or_default() += count;
     }
