@@ -37,3 +37,4 @@ pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod daemon;
+pub mod replay;

@@ -98,7 +98,7 @@ pub struct Limits {
     pub write_stall: Duration,
     /// Open connections. More: accepted and told OVERLOADED.
     pub connections: usize,
-    /// Connections before Welcome. More: the oldest is closed.
+    /// Connections before Welcome. More: accepted and told OVERLOADED.
     pub greeting_connections: usize,
     /// Sends one session may make per second, sustained. 0 = no limit. More: RATE_LIMITED.
     pub sends_per_second: u32,

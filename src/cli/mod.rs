@@ -1,4 +1,5 @@
 //! The command line: what people type. Data goes to stdout, everything else to stderr.
 
 pub mod exit;
+pub mod replay;
 pub mod server;

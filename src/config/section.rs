@@ -113,7 +113,7 @@ sections! {
         write_stall: Duration = Limits::default().write_stall,
         /// Open connections. More: accepted and told OVERLOADED.
         connections: usize = Limits::default().connections,
-        /// Connections before Welcome. More: the oldest is closed.
+        /// Connections before Welcome. More: accepted and told OVERLOADED.
         greeting_connections: usize = Limits::default().greeting_connections,
         /// Sends one session may make per second, sustained. 0 = no limit. More: RATE_LIMITED.
         sends_per_second: u32 = Limits::default().sends_per_second,

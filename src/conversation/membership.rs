@@ -125,13 +125,15 @@ impl Membership {
     }
 
     /// From oldest to newest visible row, gaps between intervals included. Empty when nothing is
-    /// visible.
+    /// visible: right after `head` for a member; for whoever has left, at a place that tells nothing
+    /// of how the conversation goes on.
     #[must_use]
     pub fn hull(&self, head: HistorySeq) -> Span {
         let mut visible = self.visible(head);
         match visible.next() {
             Some(first) => Span { first: first.first, last: visible.last().unwrap_or(first).last },
-            None => Span { first: head.next(), last: head },
+            None if self.is_member() => Span { first: head.next(), last: head },
+            None => Span { first: HistorySeq::new(1), last: HistorySeq::ZERO },
         }
     }
 

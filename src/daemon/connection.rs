@@ -6,7 +6,7 @@
 
 use std::{
     io,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -44,6 +44,19 @@ pub(super) struct Connection {
     taken: Instant,
     closing: Option<Instant>,
     attached: bool,
+    greeting: bool,
+}
+
+impl Drop for Connection {
+    /// However it ends, the engine's side hears of it.
+    fn drop(&mut self) {
+        self.greeted();
+        if self.attached
+            && let Some(caller) = self.session.caller()
+        {
+            self.shared.submitter.detach(caller.clone());
+        }
+    }
 }
 
 impl Connection {
@@ -59,6 +72,7 @@ impl Connection {
             taken: now.mono,
             closing: None,
             attached: false,
+            greeting: true,
         }
     }
 
@@ -67,10 +81,12 @@ impl Connection {
         if let Err(error) = self.serve(&stream).await {
             tracing::debug!(session = self.session.id().number(), %error, "connection ended");
         }
-        if self.attached
-            && let Some(caller) = self.session.caller()
-        {
-            self.shared.submitter.detach(caller.clone());
+    }
+
+    /// The greeting is over, one way or the other.
+    fn greeted(&mut self) {
+        if std::mem::take(&mut self.greeting) {
+            self.shared.greeting.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
@@ -80,6 +96,9 @@ impl Connection {
         loop {
             self.decode();
             self.pump();
+            if self.session.is_open() {
+                self.greeted();
+            }
             self.write(stream)?;
             if self.closing.is_some() && self.output.is_empty() {
                 return Ok(());

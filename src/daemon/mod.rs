@@ -14,7 +14,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     thread::JoinHandle,
     time::Duration,
@@ -90,6 +90,8 @@ struct Shared {
     reader: Reader,
     submitter: Submitter,
     connections: Mutex<HashMap<SessionId, Arc<Feed>>>,
+    /// Connections before Welcome.
+    greeting: AtomicUsize,
     connection_ended: Notify,
 }
 
@@ -130,6 +132,7 @@ impl Daemon {
             reader: store.reader(),
             submitter,
             connections: Mutex::default(),
+            greeting: AtomicUsize::new(0),
             connection_ended: Notify::new(),
         });
         // Ids do not repeat across restarts, so that logs of two lives do not mix.
@@ -193,20 +196,36 @@ impl Daemon {
     fn admit(&self, stream: TcpStream) {
         let _ = stream.set_nodelay(true);
         let mut connections = self.shared.connections.lock();
-        if connections.len() >= self.shared.context.limits.connections {
+        let limits = &self.shared.context.limits;
+        if connections.len() >= limits.connections
+            || self.shared.greeting.load(Ordering::Relaxed) >= limits.greeting_connections
+        {
             turn_away(&stream);
             return;
         }
         let id = SessionId::new(self.next_session.fetch_add(1, Ordering::Relaxed));
         let feed = Feed::new();
         connections.insert(id, Arc::clone(&feed));
+        self.shared.greeting.fetch_add(1, Ordering::Relaxed);
         drop(connections);
         let shared = Arc::clone(&self.shared);
         tokio::spawn(async move {
-            Connection::new(Arc::clone(&shared), id, feed).run(stream).await;
-            shared.connections.lock().remove(&id);
-            shared.connection_ended.notify_one();
+            let _ended = Ended { shared: Arc::clone(&shared), id };
+            Connection::new(shared, id, feed).run(stream).await;
         });
+    }
+}
+
+/// Takes a connection off the list however it ends.
+struct Ended {
+    shared: Arc<Shared>,
+    id: SessionId,
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.shared.connections.lock().remove(&self.id);
+        self.shared.connection_ended.notify_one();
     }
 }
 

@@ -103,11 +103,22 @@ pub(super) fn start(
     let thread = std::thread::Builder::new().name("writer".into()).spawn(move || {
         let mut thread =
             Thread { engine, reader, clock, directory: Directory::default(), waiting_bytes };
+        // Also when it panics: the daemon must not go on without its writer.
+        let _ended = OnEnd(Some(on_end));
         let outcome = thread.run(&waiting);
-        on_end();
         outcome.map(|()| thread.engine.into_writer())
     })?;
     Ok((submitter, thread))
+}
+
+struct OnEnd<F: FnOnce()>(Option<F>);
+
+impl<F: FnOnce()> Drop for OnEnd<F> {
+    fn drop(&mut self) {
+        if let Some(on_end) = self.0.take() {
+            on_end();
+        }
+    }
 }
 
 struct Thread {

@@ -31,7 +31,6 @@ use crate::{
 };
 
 impl Engine {
-    #[expect(clippy::too_many_arguments, reason = "the request's own fields")]
     pub(super) fn create_group(
         &mut self,
         now: Now,
@@ -42,12 +41,20 @@ impl Engine {
         users: &[UserId],
         policy: HistoryPolicy,
     ) -> Result<Answer, Stop> {
+        let all: BTreeSet<&UserId> = users.iter().chain([&caller.user]).collect();
         let payload_hash = creation_hash(wanted, title, users, policy);
         let out_of_order = match self.known(caller, client_id, payload_hash)? {
             Ok(out_of_order) => out_of_order,
-            Err(sent) => return self.created_before(sent),
+            // What was answered then: who the group has now is not for somebody who has left.
+            Err(sent) => {
+                return Ok(Answer::Reply(Reply::GroupCreated {
+                    conversation: sent.conversation,
+                    member_count: all.len() as u32,
+                    inbox_seq: sent.inbox_seq,
+                    duplicate: true,
+                }));
+            }
         };
-        let all: BTreeSet<&UserId> = users.iter().chain([&caller.user]).collect();
         if all.len() > self.limits.members_per_group {
             return Err(refuse(
                 ErrorCode::TooManyMembers,
@@ -126,16 +133,6 @@ impl Engine {
         }))
     }
 
-    fn created_before(&mut self, sent: Sent) -> Result<Answer, Stop> {
-        let open = self.cache.open(&self.writer, &sent.conversation)?.ok_or_else(not_found)?;
-        Ok(Answer::Reply(Reply::GroupCreated {
-            conversation: sent.conversation,
-            member_count: open.row.member_count,
-            inbox_seq: sent.inbox_seq,
-            duplicate: true,
-        }))
-    }
-
     pub(super) fn add_members(
         &mut self,
         now: Now,
@@ -149,17 +146,19 @@ impl Engine {
         let mut added: Vec<(UserId, Member)> = Vec::new();
         let mut outcomes = Vec::with_capacity(users.len());
         for user in users {
+            let past = open::membership(&self.writer, user, id)?;
             let outcome = if open.member(user).is_some() || added.iter().any(|(u, _)| u == user) {
                 MemberOutcome::Unchanged
             } else if open.members.len() + added.len() >= self.limits.members_per_group
-                || self.has_too_many_conversations(user)?
+                // Somebody who comes back has the conversation already.
+                || (past.is_none() && self.has_too_many_conversations(user)?)
             {
                 MemberOutcome::Limit
             } else {
                 let member =
                     Member { role: Role::Member, joined_seq: tip.head.next(), joined: now.wall };
                 let policy = open.row.policy;
-                let membership = match open::membership(&self.writer, user, id)? {
+                let membership = match past {
                     Some(mut row) => {
                         row.rejoin(Role::Member, policy, tip.head, tip.ordinal, now.wall);
                         row

@@ -29,10 +29,10 @@ impl Engine {
     ) -> Result<(u64, Vec<ConversationUnread>), StoreError> {
         let mut counts = Vec::new();
         for (id, own) in self.memberships(user)? {
-            let tip = self.cache.tip(&self.writer, &id)?;
             let count = self.count(&id, &own)?;
             if count.unread > 0 {
-                counts.push((Reverse(tip.time), count));
+                // Of what the user may see: the newest message may be one written after it left.
+                counts.push((Reverse(self.activity(&id, &own)?), count));
             }
         }
         counts.sort_by(|a, b| (a.0, &a.1.conversation).cmp(&(b.0, &b.1.conversation)));

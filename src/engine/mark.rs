@@ -40,7 +40,12 @@ impl ReadEntries {
         }
     }
 
-    /// Those whose time has come and that are waiting for it.
+    /// No entry for a while: one was just written.
+    fn quiet(&mut self, now: Instant, user: UserId, id: ConversationId) {
+        self.quiet_until.insert((user, id), (now + READ_ENTRY_INTERVAL, false));
+    }
+
+    /// Those whose time has come and that are waiting for it, longest first.
     fn take_due(&mut self, now: Instant) -> Vec<(UserId, ConversationId)> {
         let mut due = Vec::new();
         self.quiet_until.retain(|key, (until, waiting)| {
@@ -48,11 +53,13 @@ impl ReadEntries {
                 return true;
             }
             if *waiting {
-                due.push(key.clone());
+                due.push((*until, key.clone()));
             }
             false
         });
-        due
+        // The table has no order of its own; the same input must give the same log.
+        due.sort();
+        due.into_iter().map(|(_, key)| key).collect()
     }
 }
 
@@ -78,8 +85,6 @@ impl Engine {
                 }
                 None => {
                     self.announce(now, &caller.user, id, own.clone())?;
-                    let until = now.mono + READ_ENTRY_INTERVAL;
-                    self.read_entries.quiet_until.insert(key, (until, false));
                 }
             }
         }
@@ -114,7 +119,7 @@ impl Engine {
         self.writer.stage(&commit)
     }
 
-    /// Writes the marker and the entry that tells of it.
+    /// Writes the marker and the entry that tells of it; the next one has to wait.
     fn announce(
         &mut self,
         now: Now,
@@ -129,6 +134,7 @@ impl Engine {
         commit.append(LogKey::inbox(user), inbox::encode(&Entry { time: now.wall, kind }));
         self.writer.stage(&commit)?;
         self.touched.insert(user.clone());
+        self.read_entries.quiet(now.mono, user.clone(), id.clone());
         Ok(())
     }
 
@@ -138,8 +144,6 @@ impl Engine {
                 && own.announced_seq < own.read_seq
             {
                 self.announce(now, &user, &id, own)?;
-                let until = now.mono + READ_ENTRY_INTERVAL;
-                self.read_entries.quiet_until.insert((user, id), (until, false));
             }
         }
         Ok(())

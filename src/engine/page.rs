@@ -39,8 +39,8 @@ impl Engine {
         // One page never spans a gap between two intervals: the nearest interval with rows counts.
         let spans = own.visible(head);
         let nearest = match direction {
-            Direction::Newest => spans.last(),
-            Direction::Older(anchor) => spans.filter(|span| span.first < anchor).last(),
+            Direction::Newest => spans.clone().next_back(),
+            Direction::Older(anchor) => spans.clone().rfind(|span| span.first < anchor),
             Direction::Newer(anchor) => spans.clone().find(|span| span.last > anchor),
         };
         let span = match nearest {
@@ -69,6 +69,10 @@ impl Engine {
                 ErrorCode::ResyncNeeded,
                 format!("the oldest entry kept is {first}"),
             ));
+        }
+        if after > head {
+            // Never "nothing new": whoever has more than the server tells of lost data.
+            return Err(refuse(ErrorCode::ResyncNeeded, format!("the newest entry is {head}")));
         }
         Ok(Answer::Pull(after, head, limit))
     }

@@ -17,17 +17,18 @@
 //! one batch at a time, so nothing is skipped or repeated, whatever wakes it, and a slow device
 //! costs no memory: the log on disk is the queue. Owned by one connection.
 
+mod rate;
 mod stream;
 
 use std::{collections::VecDeque, sync::Arc, time::Duration, time::Instant};
 
-use self::stream::Stream;
+use self::{rate::Rate, stream::Stream};
 use crate::{
     auth::{AuthError, KeyRing, Scope},
     engine::{Answer, Caller, Command, Compared, Now},
     id::{Epoch, SessionId},
     limits::{HELLO_TIMEOUT, Limits},
-    refusal::{ErrorCode, Refusal},
+    refusal::{ErrorCode, Refusal, Retry},
     reply::{EntryView, GoAwayReason, Reply, ServerLimits, Verdict, Welcome},
     request::{ClientLimits, Hello, Incoming, Position, Request},
     seq::InboxSeq,
@@ -73,7 +74,8 @@ enum State {
     Greeting,
     Attaching,
     TooLong,
-    Resuming(Position),
+    /// The request that resumes ([`OWN`] = nobody asked), and where.
+    Resuming(u64, Position),
     Streaming,
     /// No more input; waits for replies still due, then says this.
     Ending(Option<GoAwayReason>),
@@ -93,6 +95,7 @@ pub struct Session {
     stream: Stream,
     epoch: Epoch,
     wanted: ClientLimits,
+    sends: Rate,
     /// Requests without a reply.
     outstanding: Vec<u64>,
     outputs: VecDeque<Output>,
@@ -106,9 +109,12 @@ impl Session {
     /// A session whose connection has just been accepted.
     #[must_use]
     pub fn new(context: Arc<SessionContext>, id: SessionId, now: Now) -> Self {
+        let sends =
+            Rate::new(context.limits.sends_per_second, context.limits.sends_burst, now.mono);
         Self {
             context,
             id,
+            sends,
             state: State::Greeting,
             caller: None,
             stream: Stream::default(),
@@ -173,12 +179,12 @@ impl Session {
         }
         let Incoming { req_id, ack, request } = incoming;
         match (&self.state, request) {
-            (State::Greeting, Request::Hello(hello)) => return self.hello(now, req_id, hello),
+            (State::Greeting, Request::Hello(hello)) => self.hello(now, req_id, hello),
             (State::Greeting | State::Attaching, _) => {
-                return self.fail(ErrorCode::HelloExpected, "the first frame must be Hello");
+                self.fail(ErrorCode::HelloExpected, "the first frame must be Hello");
             }
             (_, Request::Hello(_)) => {
-                return self.fail(ErrorCode::WrongState, "this session has said Hello already");
+                self.fail(ErrorCode::WrongState, "this session has said Hello already");
             }
             (_, Request::Unknown) => {
                 self.acknowledge(ack);
@@ -197,7 +203,7 @@ impl Session {
                 self.say(req_id, Reply::Pong { client_time_ms, time: now.wall });
             }
             (State::TooLong, Request::Resume(position)) => {
-                self.state = State::Resuming(position);
+                self.state = State::Resuming(req_id, position);
                 self.submit(req_id, Command::Resume(position));
             }
             (_, Request::Resume(_)) => {
@@ -205,6 +211,14 @@ impl Session {
             }
             (_, request) => {
                 self.acknowledge(ack);
+                if matches!(request, Request::Send { .. })
+                    && let Err(wait) = self.sends.take(now.mono)
+                {
+                    let detail = "this session sends faster than it may";
+                    let retry = Retry::AfterDelay(wait);
+                    let refusal = Refusal::new(ErrorCode::RateLimited, detail);
+                    return self.refuse(req_id, Refusal { retry, ..refusal });
+                }
                 self.submit(req_id, Command::Request(request));
             }
         }
@@ -230,17 +244,18 @@ impl Session {
             return;
         }
         self.settle(req_id);
-        let refused = matches!(reply, Reply::Refused(_));
         match (&self.state, reply) {
-            (State::Attaching, Reply::Refused(refusal)) => {
+            // The session cannot go on without what it asked for itself.
+            (state, Reply::Refused(refusal))
+                if req_id == OWN || matches!(state, State::Attaching) =>
+            {
                 self.refuse(req_id, Refusal { fatal: true, ..refusal });
             }
-            (_, reply) => {
-                if refused && matches!(self.state, State::Resuming(_)) {
-                    self.state = State::TooLong;
-                }
+            (State::Resuming(resume, _), reply @ Reply::Refused(_)) if req_id == *resume => {
+                self.state = State::TooLong;
                 self.say(req_id, reply);
             }
+            (_, reply) => self.say(req_id, reply),
         }
     }
 
@@ -249,7 +264,7 @@ impl Session {
         self.settle(number);
         match (&self.state, answer) {
             (State::Attaching, Answer::Attached(compared)) => self.welcome(now, number, *compared),
-            (State::Resuming(position), Answer::Resumed(compared)) => {
+            (State::Resuming(_, position), Answer::Resumed(compared)) => {
                 let position = *position;
                 self.resumed(number, position, *compared);
             }
@@ -277,7 +292,7 @@ impl Session {
     pub fn handle_trimmed(&mut self) {
         if self.state == State::Streaming {
             let position = Position { epoch: self.epoch, seq: self.stream.sent() };
-            self.state = State::Resuming(position);
+            self.state = State::Resuming(OWN, position);
             self.submit_own(Command::Resume(position));
         }
     }
@@ -298,9 +313,13 @@ impl Session {
 
     /// The engine cannot take a command: too much waits.
     pub fn handle_overloaded(&mut self, number: u64) {
-        self.settle(number);
+        let needed = self.stream.is_asking() || matches!(self.state, State::Resuming(OWN, _));
+        if number == OWN && !needed {
+            // A cursor: the next ack says more.
+            return;
+        }
         let detail = "the server has too much to do; try again";
-        self.refuse(number, Refusal::new(ErrorCode::Overloaded, detail));
+        self.handle_reply(number, Reply::Refused(Refusal::new(ErrorCode::Overloaded, detail)));
     }
 
     /// The socket takes nothing any more.
@@ -556,3 +575,6 @@ impl Session {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

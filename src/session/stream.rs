@@ -66,6 +66,11 @@ impl Stream {
         self.sent
     }
 
+    /// Whether it waits for the state at the head.
+    pub(super) fn is_asking(&self) -> bool {
+        matches!(self.phase, Phase::Asked)
+    }
+
     pub(super) fn grow(&mut self, head: InboxSeq) {
         self.head = self.head.max(head);
     }

@@ -7,7 +7,7 @@
 use std::{
     fs::{self, File},
     io::{self, Write},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use super::{error::StoreError, fsync};
@@ -29,8 +29,8 @@ impl Checkpoint {
     /// Reads the file; none in a fresh directory.
     pub(super) fn load(dir: &Path) -> Result<Option<Self>, StoreError> {
         let path = dir.join(NAME);
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
+        let text = match fs::read(&path) {
+            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(StoreError::Io { what: "reading", path, source }),
         };
@@ -39,7 +39,7 @@ impl Checkpoint {
         })
     }
 
-    /// Replaces the file; durable when it returns.
+    /// Replaces the file; durable when it returns. [`StoreError::NoSpace`] leaves the old one.
     pub(super) fn save(&self, dir: &Path) -> Result<(), StoreError> {
         let body = format!(
             "roamd data directory\nformat {FORMAT_VERSION}\nepoch {}\napplied {}\n",
@@ -53,12 +53,11 @@ impl Checkpoint {
             file.write_all(text.as_bytes())?;
             fsync::sync_data(&file)?;
             fs::rename(&temporary, &path)?;
-            fsync::sync_data(&File::open(dir)?)
+            fsync::sync_dir(&File::open(dir)?)
         };
-        write().map_err(|source| StoreError::Io {
-            what: "writing",
-            path: PathBuf::from(&path),
-            source,
+        write().map_err(|source| match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreError::NoSpace,
+            _ => StoreError::Io { what: "writing", path: path.clone(), source },
         })
     }
 }

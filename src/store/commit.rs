@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes};
 
 use super::{
     catalogue::{LogKey, LogKind, Table},
@@ -67,9 +67,15 @@ impl Commit {
         self.append_each(Arc::new([log]), record);
     }
 
-    /// Appends the same record to each of these logs; all must be of one family.
+    /// Appends the same record to each of these logs.
+    ///
+    /// # Panics
+    /// When the logs are not all of one family: what would be written could not be read again.
     pub fn append_each(&mut self, logs: Arc<[LogKey]>, record: Bytes) {
-        debug_assert!(logs.windows(2).all(|pair| pair[0].kind() == pair[1].kind()));
+        assert!(
+            logs.windows(2).all(|pair| pair[0].kind() == pair[1].kind()),
+            "one change appends to logs of one family"
+        );
         if !logs.is_empty() {
             self.changes.push(Change::Append { logs, record });
         }
@@ -120,12 +126,18 @@ const TAG_PUT: u8 = 2;
 const TAG_DELETE: u8 = 3;
 const TAG_TRIM: u8 = 4;
 
-/// Encodes changes for the journal. `assign` gives the sequence of each append, in order.
-pub(super) fn encode(
-    changes: &[Change],
-    out: &mut BytesMut,
-    mut assign: impl FnMut(&LogKey) -> u64,
-) {
+/// What changes are applied to; it says what the journal must know of each.
+pub(super) trait Apply {
+    /// Adds the record to the log and tells its sequence.
+    fn append(&mut self, log: &LogKey, record: &Bytes) -> u64;
+    /// Trims the log and tells its first sequence.
+    fn trim(&mut self, log: &LogKey, first: u64) -> u64;
+    /// Writes the row; none = it is removed.
+    fn row(&mut self, table: Table, key: &Bytes, row: Option<&Bytes>);
+}
+
+/// Applies changes in order, and encodes for the journal what they came to.
+pub(super) fn apply(changes: &[Change], out: &mut Vec<u8>, target: &mut impl Apply) {
     for change in changes {
         match change {
             Change::Append { logs, record } => {
@@ -136,7 +148,7 @@ pub(super) fn encode(
                 put_varint(out, logs.len() as u64);
                 for log in logs.iter() {
                     put_slice(out, log.bytes());
-                    put_varint(out, assign(log));
+                    put_varint(out, target.append(log, record));
                 }
             }
             Change::Put(table, key, row) => {
@@ -144,17 +156,19 @@ pub(super) fn encode(
                 out.put_u8(*table as u8);
                 put_slice(out, key);
                 put_slice(out, row);
+                target.row(*table, key, Some(row));
             }
             Change::Delete(table, key) => {
                 out.put_u8(TAG_DELETE);
                 out.put_u8(*table as u8);
                 put_slice(out, key);
+                target.row(*table, key, None);
             }
             Change::Trim(log, first) => {
                 out.put_u8(TAG_TRIM);
                 out.put_u8(log.kind() as u8);
                 put_slice(out, log.bytes());
-                put_varint(out, *first);
+                put_varint(out, target.trim(log, *first));
             }
         }
     }

@@ -2,21 +2,50 @@
 //! and the memory it stands for stay small.
 //!
 //! One round: freeze the active generation; write it; flush the trees; note in them and in the
-//! checkpoint file up to which commit they are complete; give the journal's old segments back. A
-//! failure is final: the store is marked failed and the writer stops at its next flush.
+//! checkpoint file up to which commit they are complete; give the journal's old segments back.
+//!
+//! A disk without room for a round is no failure as long as it is seen before the trees are touched:
+//! rounds are put off, memory fills up, and the writer refuses with [`StoreError::NoSpace`] until
+//! there is room. Any other failure is final: the store is marked failed and the writer stops at
+//! its next flush.
 
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    Shared, checkpoint::Checkpoint, error::StoreError, journal::Recycler, memory::Generation,
+    Shared,
+    checkpoint::Checkpoint,
+    error::StoreError,
+    guard::guarded,
+    journal::{JournalError, Recycler},
+    memory::Generation,
 };
+
+/// Room a round must find on the disk: so many times the bytes it moves ...
+const ROOM_FACTOR: u64 = 4;
+/// ... and so much more.
+const ROOM_BYTES: u64 = 8 << 20;
 
 /// What the filler and the writer tell each other.
 #[derive(Debug, Default)]
 pub(super) struct FillState {
     wanted: bool,
     stop: bool,
+    ended: bool,
     rounds: u64,
+    /// The last round was put off because the disk is full.
+    full: bool,
+}
+
+/// Called by the writer before each group commit: refuses when memory is full and cannot be emptied
+/// because the disk is full as well.
+pub(super) fn before_commit(shared: &Shared) -> Result<(), StoreError> {
+    if shared.fill.lock().full
+        && shared.recent.read().active.bytes() >= shared.memory_bytes.saturating_mul(2)
+    {
+        ask(shared);
+        return Err(StoreError::NoSpace);
+    }
+    Ok(())
 }
 
 /// Called by the writer after each group commit: starts a round when memory is due, and waits for
@@ -25,22 +54,40 @@ pub(super) fn after_commit(shared: &Shared, active_bytes: usize) -> Result<(), S
     if active_bytes < shared.memory_bytes {
         return Ok(());
     }
-    let mut fill = shared.fill.lock();
-    if !fill.wanted {
-        fill.wanted = true;
-        shared.fill_changed.notify_all();
-    }
-    if active_bytes < shared.memory_bytes * 2 {
+    let rounds = ask(shared);
+    if active_bytes < shared.memory_bytes.saturating_mul(2) {
         return Ok(());
     }
-    let rounds = fill.rounds;
-    while fill.rounds == rounds && !shared.failed() {
-        shared.fill_changed.wait(&mut fill);
-    }
-    if shared.failed() { Err(StoreError::Poisoned) } else { Ok(()) }
+    wait(shared, rounds)
 }
 
-/// Asks the filler to end after one more round (or at once when `abandon`).
+/// Makes a round begin after this call, and waits for its end.
+pub(super) fn settle(shared: &Shared) -> Result<(), StoreError> {
+    // The round that runs now may have begun before; the one after it has not.
+    for _ in 0..2 {
+        let rounds = ask(shared);
+        wait(shared, rounds)?;
+    }
+    if shared.fill.lock().full { Err(StoreError::NoSpace) } else { Ok(()) }
+}
+
+/// Asks for a round; returns how many there were.
+fn ask(shared: &Shared) -> u64 {
+    let mut fill = shared.fill.lock();
+    fill.wanted = true;
+    shared.fill_changed.notify_all();
+    fill.rounds
+}
+
+fn wait(shared: &Shared, rounds: u64) -> Result<(), StoreError> {
+    let mut fill = shared.fill.lock();
+    while fill.rounds == rounds && !fill.ended {
+        shared.fill_changed.wait(&mut fill);
+    }
+    if shared.failed() || fill.ended { Err(StoreError::Poisoned) } else { Ok(()) }
+}
+
+/// Asks the filler to end after one more round (or at once when the store is abandoned).
 pub(super) fn stop(shared: &Shared) {
     shared.fill.lock().stop = true;
     shared.fill_changed.notify_all();
@@ -58,29 +105,48 @@ pub(super) fn run(shared: &Arc<Shared>, recycler: &Recycler, interval: Duration)
             fill.stop
         };
         if stop && shared.abandoned() {
-            return;
+            break;
         }
-        match round(shared, recycler, reopened) {
+        let outcome = guarded("a round of the filler", || round(shared, recycler, reopened));
+        let full = matches!(outcome, Err(StoreError::NoSpace));
+        match outcome {
             Ok(wrote) => reopened = reopened && !wrote,
+            Err(StoreError::NoSpace) => {
+                tracing::error!("the disk is full: recent data stays in the journal and in memory");
+            }
             Err(error) => {
                 tracing::error!(%error, "the trees cannot be written; stopping");
                 shared.fail();
             }
         }
-        shared.fill.lock().rounds += 1;
-        shared.fill_changed.notify_all();
+        {
+            let mut fill = shared.fill.lock();
+            fill.rounds += 1;
+            fill.full = full;
+            shared.fill_changed.notify_all();
+        }
         if stop || shared.failed() {
-            return;
+            break;
         }
     }
+    shared.fill.lock().ended = true;
+    shared.fill_changed.notify_all();
 }
 
 fn round(shared: &Shared, recycler: &Recycler, reopened: bool) -> Result<bool, StoreError> {
-    let (frozen, commit) = {
-        let mut recent = shared.recent.write();
+    let needed = {
+        let recent = shared.recent.read();
         if recent.active.is_empty() {
             return Ok(false);
         }
+        (recent.active.bytes() as u64).saturating_mul(ROOM_FACTOR).saturating_add(ROOM_BYTES)
+    };
+    if shared.room()? < needed {
+        return Err(StoreError::NoSpace);
+    }
+    let (frozen, commit) = {
+        let _still = shared.still.write();
+        let mut recent = shared.recent.write();
         let active: Generation = std::mem::take(&mut recent.active);
         recent.frozen = Arc::new(active);
         (Arc::clone(&recent.frozen), recent.active_commit)
@@ -90,7 +156,11 @@ fn round(shared: &Shared, recycler: &Recycler, reopened: bool) -> Result<bool, S
     shared.trees.set_applied(commit.number())?;
     shared.trees.flush()?;
     Checkpoint { epoch: shared.epoch, applied: commit.number() }.save(&shared.dir)?;
-    recycler.recycle(commit)?;
+    match recycler.recycle(commit) {
+        // A spare segment is a convenience; the writer makes its own or refuses.
+        Ok(()) | Err(JournalError::NoSpace { .. }) => {}
+        Err(error) => return Err(error.into()),
+    }
     tracing::debug!(commit = commit.number(), bytes = frozen.bytes(), "checkpoint");
     Ok(true)
 }

@@ -10,10 +10,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use hashbrown::HashMap;
 
-use super::{
-    catalogue::{LogKey, LogKind, Table},
-    commit::Operation,
-};
+use super::catalogue::{LogKey, LogKind, Table};
 
 /// The oldest kept and the newest assigned sequence of a log. `last = 0`: never an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,8 +37,18 @@ pub(super) struct Tail {
 }
 
 impl Tail {
+    /// The sequence that the next entry gets.
+    pub(super) fn next(&self) -> u64 {
+        self.start + self.entries.len() as u64
+    }
+
+    /// The log's newest sequence as of this generation.
     pub(super) fn last(&self) -> u64 {
-        self.start + self.entries.len() as u64 - 1
+        self.next() - 1
+    }
+
+    pub(super) fn bounds(&self) -> Bounds {
+        Bounds { first: self.first, last: self.last() }
     }
 }
 
@@ -81,57 +88,47 @@ impl Generation {
         self.bytes == 0
     }
 
-    /// Applies one operation. `older` are the log's bounds before this generation.
+    /// The part of a log that is here; begun over `older`, the log's bounds before this generation,
+    /// if there is none yet. A part without entries says what `older` said.
     ///
-    /// An append that is already there is passed over, so that applying twice is harmless. An
-    /// append that leaves a gap is refused: it returns false.
-    pub(super) fn apply(
+    /// # Errors
+    /// That of `older`; nothing was changed.
+    pub(super) fn tail_over<E>(
         &mut self,
-        operation: Operation,
-        older: impl FnOnce(&LogKey) -> Bounds,
-    ) -> bool {
-        match operation {
-            Operation::Append { log, seq, record } => {
-                let logs = &mut self.logs[log.kind() as usize];
-                let tail = match logs.get_mut(&log.bytes()[..]) {
-                    Some(tail) => tail,
-                    None => {
-                        let bounds = older(&log);
-                        self.bytes += OVERHEAD_BYTES + log.bytes().len();
-                        logs.entry(log.bytes().clone()).or_insert(Tail {
-                            start: bounds.last + 1,
-                            entries: Vec::new(),
-                            first: bounds.first,
-                        })
-                    }
-                };
-                let next = tail.start + tail.entries.len() as u64;
-                if seq < next {
-                    return true;
-                }
-                if seq > next {
-                    return false;
-                }
-                self.bytes += OVERHEAD_BYTES + record.len();
-                tail.entries.push(record);
-            }
-            Operation::Row(table, key, row) => {
-                self.bytes += OVERHEAD_BYTES + key.len() + row.as_ref().map_or(0, Bytes::len);
-                self.tables[table as usize].insert(key, row);
-            }
-            Operation::Trim(log, first) => {
-                let bounds = older(&log);
-                let logs = &mut self.logs[log.kind() as usize];
-                let tail = logs.entry(log.bytes().clone()).or_insert(Tail {
-                    start: bounds.last + 1,
-                    entries: Vec::new(),
-                    first: bounds.first,
-                });
-                tail.first = tail.first.max(first.min(tail.last() + 1));
-                self.bytes += OVERHEAD_BYTES;
+        log: &LogKey,
+        older: impl FnOnce() -> Result<Bounds, E>,
+    ) -> Result<&Tail, E> {
+        match self.logs[log.kind() as usize].entry(log.bytes().clone()) {
+            hashbrown::hash_map::Entry::Occupied(there) => Ok(there.into_mut()),
+            hashbrown::hash_map::Entry::Vacant(place) => {
+                let Bounds { first, last } = older()?;
+                self.bytes += OVERHEAD_BYTES + log.bytes().len();
+                Ok(place.insert(Tail { start: last + 1, entries: Vec::new(), first }))
             }
         }
-        true
+    }
+
+    /// Adds an entry to a log that has a tail here, and returns its sequence; none without a tail.
+    pub(super) fn append(&mut self, log: &LogKey, record: Bytes) -> Option<u64> {
+        let tail = self.logs[log.kind() as usize].get_mut(&log.bytes()[..])?;
+        let seq = tail.next();
+        self.bytes += OVERHEAD_BYTES + record.len();
+        tail.entries.push(record);
+        Some(seq)
+    }
+
+    /// Raises the first sequence of a log that has a tail here, at most to what comes next, and
+    /// returns it; none without a tail.
+    pub(super) fn trim(&mut self, log: &LogKey, first: u64) -> Option<u64> {
+        let tail = self.logs[log.kind() as usize].get_mut(&log.bytes()[..])?;
+        tail.first = tail.first.max(first.min(tail.next()));
+        Some(tail.first)
+    }
+
+    /// Writes a row; none = it is removed.
+    pub(super) fn set_row(&mut self, table: Table, key: Bytes, row: Option<Bytes>) {
+        self.bytes += OVERHEAD_BYTES + key.len() + row.as_ref().map_or(0, Bytes::len);
+        self.tables[table as usize].insert(key, row);
     }
 
     /// Takes over everything of a newer generation.

@@ -21,8 +21,11 @@ mod checkpoint;
 mod commit;
 mod error;
 mod filler;
+mod guard;
 mod memory;
 mod reader;
+#[cfg(test)]
+mod tests;
 mod trees;
 mod writer;
 
@@ -31,7 +34,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
     time::Duration,
@@ -69,8 +72,8 @@ pub struct StoreConfig {
     pub segment_bytes: u64,
     /// Data rests in the journal alone for at most about this long.
     pub checkpoint_interval: Duration,
-    /// Inbox entries kept per user; older ones are removed when the log is next written to the
-    /// trees. Readers apply the same rule exactly ([`crate::inbox::kept`]).
+    /// Inbox entries kept per user. Exact in every answer; on disk the older ones are removed when
+    /// the log is next written to the trees.
     pub inbox_entries: u64,
     /// The epoch of a directory that is made now.
     pub new_epoch: Epoch,
@@ -110,10 +113,19 @@ struct Shared {
     memory_bytes: usize,
     trees: Trees,
     recent: RwLock<Recent>,
+    /// Held for reading as long as no newer data may reach the trees; by the filler while it freezes.
+    /// Taken before `recent`.
+    still: RwLock<()>,
     fill: Mutex<FillState>,
     fill_changed: Condvar,
     failed: AtomicBool,
     abandoned: AtomicBool,
+    /// What a replay would read, as of the last flush.
+    journal_bytes: AtomicU64,
+    #[cfg(test)]
+    room: AtomicU64,
+    /// Last: nobody else may open the directory while anything above is alive.
+    _lock: File,
 }
 
 impl Shared {
@@ -128,14 +140,32 @@ impl Shared {
     fn abandoned(&self) -> bool {
         self.abandoned.load(Ordering::Acquire)
     }
+
+    /// What retention by count leaves of a log with such bounds.
+    fn kept(&self, kind: catalogue::LogKind, bounds: Bounds) -> Bounds {
+        self.trees.kept(kind, bounds)
+    }
+
+    /// Bytes that may still be written to the disk.
+    fn room(&self) -> Result<u64, StoreError> {
+        #[cfg(test)]
+        {
+            let room = self.room.load(Ordering::SeqCst);
+            if room < u64::MAX {
+                return Ok(room);
+            }
+        }
+        fs2::available_space(&self.dir).map_err(io("measuring the disk of", &self.dir))
+    }
 }
 
 /// An open data directory.
+///
+/// The directory stays taken until the store, its writer and all its readers are dropped.
 #[derive(Debug)]
 pub struct Store {
     shared: Arc<Shared>,
     filler: Option<JoinHandle<()>>,
-    _lock: File,
 }
 
 /// Figures about a data directory.
@@ -145,6 +175,8 @@ pub struct StoreStat {
     pub trees_bytes: u64,
     /// The last commit that is wholly in the trees.
     pub applied: u64,
+    /// Bytes of the journal that the next open would read.
+    pub journal_bytes: u64,
     /// Approximate bytes of recent data in memory.
     pub memory_bytes: usize,
 }
@@ -182,10 +214,15 @@ impl Store {
                 active_commit: CommitNo::new(applied),
                 frozen: Arc::default(),
             }),
+            still: RwLock::default(),
             fill: Mutex::default(),
             fill_changed: Condvar::new(),
             failed: AtomicBool::new(false),
             abandoned: AtomicBool::new(false),
+            journal_bytes: AtomicU64::new(0),
+            #[cfg(test)]
+            room: AtomicU64::new(u64::MAX),
+            _lock: lock,
         });
         let mut replayed = Generation::default();
         let journal = Journal::open(
@@ -195,11 +232,15 @@ impl Store {
                 segments_spare: 2,
             },
             CommitNo::new(applied),
-            |_, record| writer::apply(&shared, &mut replayed, record),
+            |_, record| writer::replay(&shared, &mut replayed, record),
         )?;
         if known.is_none() {
+            if journal.last() > CommitNo::ZERO {
+                return Err(StoreError::Damaged("the file ROAMD is missing".into()));
+            }
             Checkpoint { epoch, applied }.save(dir)?;
         }
+        shared.journal_bytes.store(journal.live_bytes(), Ordering::Relaxed);
         {
             let mut recent = shared.recent.write();
             recent.active = replayed;
@@ -211,13 +252,9 @@ impl Store {
         let filler = std::thread::Builder::new()
             .name("filler".into())
             .spawn(move || filler::run(&behind, &recycler, interval))
-            .map_err(|source| StoreError::Io {
-                what: "starting a thread for",
-                path: dir.clone(),
-                source,
-            })?;
+            .map_err(io("starting a thread for", dir))?;
         let writer = Writer::new(Arc::clone(&shared), journal);
-        Ok((Self { shared, filler: Some(filler), _lock: lock }, writer))
+        Ok((Self { shared, filler: Some(filler) }, writer))
     }
 
     /// The data set's epoch.
@@ -237,15 +274,28 @@ impl Store {
     /// # Errors
     /// When the trees cannot be asked.
     pub fn stat(&self) -> Result<StoreStat, StoreError> {
-        let recent = self.shared.recent.read();
+        let memory_bytes = {
+            let recent = self.shared.recent.read();
+            recent.active.bytes() + recent.frozen.bytes()
+        };
         Ok(StoreStat {
             trees_bytes: self.shared.trees.disk_bytes()?,
             applied: self.shared.trees.applied()?,
-            memory_bytes: recent.active.bytes() + recent.frozen.bytes(),
+            journal_bytes: self.shared.journal_bytes.load(Ordering::Relaxed),
+            memory_bytes,
         })
     }
 
-    /// Reads every stored value and reports the damaged ones as (tree, key); returns how many
+    /// Moves everything that is durable now into the trees, and waits until that is done.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSpace`] when the disk has no room: nothing was moved, nothing is lost.
+    /// [`StoreError::Poisoned`] when it failed, now or before.
+    pub fn settle(&self) -> Result<(), StoreError> {
+        filler::settle(&self.shared)
+    }
+
+    /// Reads every value of the trees and reports the damaged ones as (tree, key); returns how many
     /// values there are.
     ///
     /// # Errors
@@ -279,25 +329,35 @@ impl Drop for Store {
     }
 }
 
+fn io<'a>(what: &'static str, path: &'a Path) -> impl Fn(std::io::Error) -> StoreError + 'a {
+    move |source| StoreError::Io { what, path: path.to_path_buf(), source }
+}
+
+/// Makes a directory and those above it; their names are durable when it returns.
 fn make_dir(dir: &Path) -> Result<(), StoreError> {
-    fs::create_dir_all(dir).map_err(|source| StoreError::Io {
-        what: "making data directory",
-        path: dir.to_path_buf(),
-        source,
-    })
+    if dir.is_dir() {
+        return Ok(());
+    }
+    let parent = match dir.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    make_dir(parent)?;
+    match fs::create_dir(dir) {
+        Err(error) if !dir.is_dir() => return Err(io("making data directory", dir)(error)),
+        _ => {}
+    }
+    File::open(parent).and_then(|parent| fsync::sync_dir(&parent)).map_err(io("syncing", parent))
 }
 
 /// One process per data directory: an exclusive lock that the kernel drops with the process.
 fn lock(dir: &Path) -> Result<File, StoreError> {
     let path = dir.join("LOCK");
     let open = || File::options().create(true).truncate(false).write(true).open(&path);
-    let file =
-        open().map_err(|source| StoreError::Io { what: "opening", path: path.clone(), source })?;
+    let file = open().map_err(io("opening", &path))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(fs::TryLockError::WouldBlock) => Err(StoreError::InUse(dir.to_path_buf())),
-        Err(fs::TryLockError::Error(source)) => {
-            Err(StoreError::Io { what: "locking", path, source })
-        }
+        Err(fs::TryLockError::Error(source)) => Err(io("locking", &path)(source)),
     }
 }

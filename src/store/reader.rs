@@ -1,5 +1,10 @@
 //! Reading what is durable: memory first, then the trees. Cheap to clone, never waits for the disk
 //! writes of others.
+//!
+//! Data moves from memory to the trees while it is read, always in one direction and in whole
+//! generations: what was not in memory at one moment is in the trees at any later one. So every read
+//! looks at memory first. A log's bounds decide what a read covers; entries outside are gone for
+//! everybody, wherever their bytes still stand.
 
 use std::sync::Arc;
 
@@ -9,7 +14,7 @@ use super::{
     Shared,
     catalogue::{LogKey, LogKind, Table},
     error::StoreError,
-    memory::{Bounds, Generation},
+    memory::{Bounds, Generation, Tail},
 };
 
 /// How much one read may return.
@@ -37,7 +42,7 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Oldest kept and newest sequence of a log.
+    /// Oldest kept and newest sequence of a log, retention by count included.
     ///
     /// # Errors
     /// When the trees cannot be read.
@@ -45,7 +50,8 @@ impl Reader {
         bounds(&self.shared, None, log)
     }
 
-    /// Entries `from..` in order, as many as there are and the limit allows.
+    /// Entries `from..` in order, as many as there are and the limit allows. Without a gap; the first
+    /// one is later than `from` when retention or a trim has passed `from`.
     ///
     /// # Errors
     /// When the trees cannot be read. A damaged record is no error; see [`LogEntry::record`].
@@ -74,7 +80,8 @@ impl Reader {
         row(&self.shared, None, table, key)
     }
 
-    /// Rows in key order whose key starts with `prefix` and is greater than `after`.
+    /// Rows in key order whose key starts with `prefix` and is greater than `after`, all as of one
+    /// moment.
     ///
     /// # Errors
     /// As [`Reader::row`].
@@ -85,27 +92,26 @@ impl Reader {
         after: &[u8],
         limit: usize,
     ) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
+        // Newer data must not reach the trees while they are read.
+        let _still = self.shared.still.read();
         rows(&self.shared, None, table, prefix, after, limit)
     }
 
-    /// Every log of a family with its bounds, in key order. For tools: the store must be quiet.
+    /// Every log of a family with its bounds, in key order.
     ///
     /// # Errors
     /// As [`Reader::row`].
     pub fn logs(&self, kind: LogKind) -> Result<Vec<(LogKey, Bounds)>, StoreError> {
-        let mut all = std::collections::BTreeMap::new();
-        for item in self.shared.trees.logs(kind) {
-            let (log, bounds) = item?;
-            all.insert(log, bounds);
-        }
+        let _still = self.shared.still.read();
+        let mut all = self.shared.trees.logs(kind)?;
         let recent = self.shared.recent.read();
         for generation in [&*recent.frozen, &recent.active] {
             for (key, tail) in generation.logs(kind) {
-                let bounds = Bounds { first: tail.first, last: tail.last() };
-                all.insert(LogKey::from_parts(kind, key.clone()), bounds);
+                all.insert(LogKey::from_parts(kind, key.clone()), tail.bounds());
             }
         }
-        Ok(all.into_iter().collect())
+        let kept = |(log, bounds)| (log, self.shared.kept(kind, bounds));
+        Ok(all.into_iter().map(kept).collect())
     }
 }
 
@@ -114,19 +120,16 @@ pub(super) fn bounds(
     staged: Option<&Generation>,
     log: &LogKey,
 ) -> Result<Bounds, StoreError> {
-    let of = |generation: &Generation| {
-        generation.tail(log).map(|tail| Bounds { first: tail.first, last: tail.last() })
-    };
-    if let Some(bounds) = staged.and_then(of) {
-        return Ok(bounds);
-    }
-    {
+    let of = |generation: &Generation| generation.tail(log).map(Tail::bounds);
+    let in_memory = || {
         let recent = shared.recent.read();
-        if let Some(bounds) = of(&recent.active).or_else(|| of(&recent.frozen)) {
-            return Ok(bounds);
-        }
-    }
-    shared.trees.bounds(log)
+        of(&recent.active).or_else(|| of(&recent.frozen))
+    };
+    let bounds = match staged.and_then(of).or_else(in_memory) {
+        Some(bounds) => bounds,
+        None => shared.trees.bounds(log)?,
+    };
+    Ok(shared.kept(log.kind(), bounds))
 }
 
 pub(super) fn entry(
@@ -147,31 +150,58 @@ pub(super) fn read(
     to: u64,
     limit: ReadLimit,
 ) -> Result<Vec<LogEntry>, StoreError> {
+    let mut now = bounds(shared, staged, log)?;
+    loop {
+        let first = from.max(now.first);
+        let entries = gather(shared, staged, log, first, to.min(now.last), limit)?;
+        if entries.iter().all(|entry| entry.record.is_some()) {
+            return Ok(entries);
+        }
+        // What was trimmed meanwhile, and removed, is not damaged: look again without it.
+        now = bounds(shared, staged, log)?;
+        if now.first <= first {
+            return Ok(entries);
+        }
+    }
+}
+
+/// Reads entries that were there a moment ago: from the trees up to where memory begins, then from
+/// memory.
+fn gather(
+    shared: &Shared,
+    staged: Option<&Generation>,
+    log: &LogKey,
+    first: u64,
+    last: u64,
+    limit: ReadLimit,
+) -> Result<Vec<LogEntry>, StoreError> {
     let mut out = Vec::new();
     let mut bytes = 0;
-    let mut take = |(seq, record): (u64, Option<Bytes>)| {
+    // Takes an entry if the limit allows; says whether it did.
+    let mut take = |seq: u64, record: Option<Bytes>| {
         let len = record.as_ref().map_or(0, Bytes::len);
-        if out.len() >= limit.entries || (!out.is_empty() && bytes + len > limit.bytes) {
+        let too_much = !out.is_empty() && len > limit.bytes.saturating_sub(bytes);
+        if too_much || out.len() >= limit.entries {
             return false;
         }
-        bytes += len;
+        bytes = bytes.saturating_add(len);
         out.push(LogEntry { seq, record });
         true
     };
-    let mut next = from.max(1);
-    loop {
-        let tree_last;
-        {
+    let mut next = first;
+    while next <= last {
+        let trees_last = {
             let recent = shared.recent.read();
             let generations = [Some(&*recent.frozen), Some(&recent.active), staged];
             let tails = || generations.iter().flatten().filter_map(|g| g.tail(log));
-            let memory_start = tails().map(|tail| tail.start).min();
-            match memory_start {
-                Some(start) if next >= start => {
+            match tails().map(|tail| tail.start).min() {
+                None => last,
+                Some(start) if next < start => last.min(start - 1),
+                Some(_) => {
                     for tail in tails() {
                         let skip = next.saturating_sub(tail.start) as usize;
                         for record in tail.entries.iter().skip(skip) {
-                            if next > to || !take((next, Some(record.clone()))) {
+                            if next > last || !take(next, Some(record.clone())) {
                                 return Ok(out);
                             }
                             next += 1;
@@ -179,26 +209,15 @@ pub(super) fn read(
                     }
                     return Ok(out);
                 }
-                Some(start) => tree_last = start - 1,
-                None => tree_last = u64::MAX,
             }
+        };
+        if !shared.trees.read(log, next, trees_last, &mut take)? {
+            break;
         }
-        let last = shared.trees.bounds(log)?.last;
-        let end = to.min(tree_last).min(last);
-        let mut full = false;
-        if next <= end {
-            shared.trees.read(log, next, end, |item| {
-                let taken = take(item);
-                full = !taken;
-                taken
-            })?;
-            next = end + 1;
-        }
-        // Memory may have moved to the trees meanwhile; a later start is found by looking again.
-        if full || next > to || tree_last == u64::MAX || next <= tree_last {
-            return Ok(out);
-        }
+        // What memory held may be in the trees by now, so it is looked at again.
+        next = trees_last + 1;
     }
+    Ok(out)
 }
 
 pub(super) fn row(
@@ -247,17 +266,12 @@ pub(super) fn rows(
         overlay(&recent.active);
         overlay(&recent.frozen);
     }
-    let mut from_trees = 0;
     let removed = merged.values().filter(|row| row.is_none()).count();
-    for item in shared.trees.rows(table, prefix, after) {
-        let (key, row) = item?;
+    // Of so many rows of the trees at least `limit` are not removed in memory, so nothing behind
+    // them can be among the first `limit`.
+    let most = limit.saturating_add(removed);
+    shared.trees.rows(table, prefix, after, most, |key, row| {
         merged.entry(key).or_insert(Some(row));
-        from_trees += 1;
-        if from_trees >= limit.saturating_add(removed) {
-            break;
-        }
-    }
-    // Rows beyond the last one read from the trees may have unread tree rows before them, but never
-    // among the first `limit`.
+    })?;
     Ok(merged.into_iter().filter_map(|(key, row)| row.map(|row| (key, row))).take(limit).collect())
 }

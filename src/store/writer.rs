@@ -2,14 +2,14 @@
 //! flush of the journal, then makes them visible. Publish after commit: nothing staged is seen by a
 //! [`super::Reader`] before [`Writer::flush`] returns.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::{
     Shared,
     catalogue::{LogKey, Table},
-    commit::{self, Commit, Condition},
+    commit::{self, Apply, Change, Commit, Condition, Operation},
     error::StoreError,
     filler,
     journal::{CommitNo, Journal, JournalError},
@@ -17,40 +17,32 @@ use super::{
     reader::{self, LogEntry, ReadLimit},
 };
 
-const BUFFER_BYTES: usize = 256 * 1024;
+/// The buffer of staged commits is given back to the allocator when a group made it larger.
+const BUFFER_BYTES_KEPT: usize = 1024 * 1024;
 
 /// The owner of all changes. There is one per open store.
 #[derive(Debug)]
 pub struct Writer {
-    shared: Arc<Shared>,
     journal: Journal,
     staged: Generation,
-    chunks: Vec<Bytes>,
-    chunk_bytes: usize,
-    buffer: BytesMut,
+    /// What the journal will be given: the operations of everything staged.
     record: Vec<u8>,
     poisoned: bool,
+    shared: Arc<Shared>,
 }
 
 impl Writer {
     pub(super) fn new(shared: Arc<Shared>, journal: Journal) -> Self {
-        Self {
-            shared,
-            journal,
-            staged: Generation::default(),
-            chunks: Vec::new(),
-            chunk_bytes: 0,
-            buffer: BytesMut::new(),
-            record: Vec::new(),
-            poisoned: false,
-        }
+        let staged = Generation::default();
+        Self { journal, staged, record: Vec::new(), poisoned: false, shared }
     }
 
     /// Applies a commit on top of everything staged. It is durable and visible after the next
     /// [`Writer::flush`].
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] when a condition does not hold: nothing was changed.
+    /// [`StoreError::Conflict`] when a condition does not hold; any other when the trees cannot be
+    /// read. Nothing was changed.
     pub fn stage(&mut self, commit: &Commit) -> Result<(), StoreError> {
         for condition in &commit.conditions {
             let holds = match condition {
@@ -61,56 +53,37 @@ impl Writer {
                 return Err(StoreError::Conflict);
             }
         }
-        if self.buffer.capacity() < BUFFER_BYTES / 4 {
-            self.buffer = BytesMut::with_capacity(BUFFER_BYTES);
-        }
-        let mut failure = None;
-        let (shared, staged) = (&self.shared, &self.staged);
-        // A log named twice in one commit gets the following sequence the second time.
-        let mut assigned = hashbrown::HashMap::<LogKey, u64>::new();
-        let repeats = commit.changes.len() > 1;
-        commit::encode(&commit.changes, &mut self.buffer, |log| {
-            let last = match assigned.get(log) {
-                Some(last) => *last,
-                None => match reader::bounds(shared, Some(staged), log) {
-                    Ok(bounds) => bounds.last,
-                    Err(error) => {
-                        failure = Some(error);
-                        0
-                    }
-                },
-            };
-            if repeats {
-                assigned.insert(log.clone(), last + 1);
+        // Everything that can fail comes first, so that a commit is staged whole or not at all.
+        for change in &commit.changes {
+            match change {
+                Change::Append { logs, .. } => logs.iter().try_for_each(|log| self.begin(log))?,
+                Change::Trim(log, _) => self.begin(log)?,
+                Change::Put(..) | Change::Delete(..) => {}
             }
-            last + 1
-        });
-        if let Some(error) = failure {
-            self.poisoned = true;
-            return Err(error);
         }
-        let chunk = self.buffer.split().freeze();
-        self.chunk_bytes += chunk.len();
-        self.chunks.push(chunk.clone());
-        apply(&self.shared, &mut self.staged, chunk)
+        commit::apply(&commit.changes, &mut self.record, &mut self.staged);
+        Ok(())
+    }
+
+    fn begin(&mut self, log: &LogKey) -> Result<(), StoreError> {
+        let shared = &self.shared;
+        self.staged.tail_over(log, || reader::bounds(shared, None, log)).map(|_| ())
     }
 
     /// Makes everything staged durable, then visible. Nothing to do is no work.
     ///
     /// # Errors
-    /// [`StoreError::NoSpace`] when the journal cannot grow: nothing was written; what was staged
-    /// stays staged. Any other failure is final.
+    /// [`StoreError::NoSpace`] when the journal cannot grow, or the trees cannot and memory is full:
+    /// nothing was written, what was staged stays staged, and a later call may succeed. Any other
+    /// failure is final.
     pub fn flush(&mut self) -> Result<(), StoreError> {
-        if self.poisoned || self.shared.failed() {
+        if !self.healthy() {
             return Err(StoreError::Poisoned);
         }
-        if self.chunks.is_empty() {
+        if self.record.is_empty() {
             return Ok(());
         }
-        self.record.clear();
-        for chunk in &self.chunks {
-            self.record.extend_from_slice(chunk);
-        }
+        filler::before_commit(&self.shared)?;
         let commit = match self.journal.append(&self.record) {
             Ok(commit) => commit,
             Err(JournalError::NoSpace { .. }) => return Err(StoreError::NoSpace),
@@ -119,9 +92,9 @@ impl Writer {
                 return Err(error.into());
             }
         };
-        self.chunks.clear();
-        self.chunk_bytes = 0;
-        self.record.shrink_to(BUFFER_BYTES * 4);
+        self.record.clear();
+        self.record.shrink_to(BUFFER_BYTES_KEPT);
+        self.shared.journal_bytes.store(self.journal.live_bytes(), Ordering::Relaxed);
         let active_bytes = {
             let mut recent = self.shared.recent.write();
             recent.active.absorb(&mut self.staged);
@@ -134,7 +107,7 @@ impl Writer {
     /// Bytes staged and not yet flushed.
     #[must_use]
     pub fn staged_bytes(&self) -> usize {
-        self.chunk_bytes
+        self.record.len()
     }
 
     /// The last durable commit.
@@ -143,10 +116,11 @@ impl Writer {
         self.journal.last()
     }
 
-    /// False after a final failure, of the writer or of the thread behind it.
+    /// False after a final failure, of the writer or of the thread behind it, and once the store is
+    /// closed.
     #[must_use]
     pub fn healthy(&self) -> bool {
-        !self.poisoned && !self.shared.failed()
+        !self.poisoned && !self.shared.failed() && !self.shared.abandoned()
     }
 
     /// Oldest kept and newest sequence, staged commits included.
@@ -201,24 +175,49 @@ impl Writer {
     }
 }
 
-/// Applies the operations of one journal record to a generation, over what is older.
-pub(super) fn apply(
+impl Apply for Generation {
+    fn append(&mut self, log: &LogKey, record: &Bytes) -> u64 {
+        let assigned = Generation::append(self, log, record.clone());
+        assigned.expect("stage began a tail of every log the commit names")
+    }
+
+    fn trim(&mut self, log: &LogKey, first: u64) -> u64 {
+        let trimmed = Generation::trim(self, log, first);
+        trimmed.expect("stage began a tail of every log the commit names")
+    }
+
+    fn row(&mut self, table: Table, key: &Bytes, row: Option<&Bytes>) {
+        self.set_row(table, key.clone(), row.cloned());
+    }
+}
+
+/// Applies the operations of one journal record to a generation, over what is in the trees.
+///
+/// An entry that is already there, because an interrupted round of the filler wrote it, is passed
+/// over: what the trees count as theirs is never written again.
+pub(super) fn replay(
     shared: &Shared,
     generation: &mut Generation,
-    chunk: Bytes,
+    record: Bytes,
 ) -> Result<(), StoreError> {
-    commit::decode(chunk, |operation| {
-        let mut failure = None;
-        let applied = generation.apply(operation, |log| {
-            reader::bounds(shared, None, log).unwrap_or_else(|error| {
-                failure = Some(error);
-                Bounds::EMPTY
-            })
-        });
-        match (failure, applied) {
-            (Some(error), _) => Err(error),
-            (None, false) => Err(StoreError::Damaged("the journal skips a sequence".into())),
-            (None, true) => Ok(()),
+    commit::decode(record, |operation| {
+        match operation {
+            Operation::Append { log, seq, record } => {
+                let older = || reader::bounds(shared, None, &log);
+                let next = generation.tail_over(&log, older)?.next();
+                if seq > next {
+                    return Err(StoreError::Damaged("the journal skips a sequence".into()));
+                }
+                if seq == next {
+                    generation.append(&log, record);
+                }
+            }
+            Operation::Trim(log, first) => {
+                generation.tail_over(&log, || reader::bounds(shared, None, &log))?;
+                generation.trim(&log, first);
+            }
+            Operation::Row(table, key, row) => generation.set_row(table, key, row),
         }
+        Ok(())
     })
 }

@@ -50,7 +50,7 @@ pub(super) fn run(config: &Config, command: &TokenCommand) -> Exit {
     match command {
         TokenCommand::Mint { user, device, ttl, scope } => {
             let ttl = ttl.unwrap_or(config.auth.token_ttl);
-            match ring.mint(user, device.as_ref(), scope.clone(), ttl, now) {
+            match ring.mint(user, device.as_ref(), *scope, ttl, now) {
                 Ok(token) => {
                     print(&format!("{token}\n"));
                     Exit::Ok

@@ -1,0 +1,151 @@
+//! What cannot be brought about over a socket: an engine with too much to do, a client that is too
+//! old for the first version.
+
+use super::*;
+use crate::{
+    auth::{Key, Scopes},
+    id::{DeviceId, UserId},
+    reply::TooLongReason,
+    time::Timestamp,
+};
+
+const WALL: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+
+fn now() -> Now {
+    Now { wall: WALL, mono: Instant::now() }
+}
+
+fn context() -> (Arc<SessionContext>, String) {
+    let keys = KeyRing::new([Key::hs256(&[7; 32]).unwrap()]).unwrap();
+    let user = UserId::new("alice").unwrap();
+    let hour = Duration::from_secs(3600);
+    let token = keys.mint(&user, None, Scopes::of(&[Scope::Client]), hour, WALL).unwrap();
+    (Arc::new(SessionContext { keys, limits: Limits::default() }), token)
+}
+
+fn incoming(req_id: u64, request: Request) -> Incoming {
+    Incoming { req_id, ack: InboxSeq::ZERO, request }
+}
+
+fn hello(token: &str, protocol_max: u32) -> Request {
+    Request::Hello(Hello {
+        protocol_min: protocol_max.min(1),
+        protocol_max,
+        token: token.into(),
+        device: DeviceId::new("phone").unwrap(),
+        platform: "".into(),
+        resume: None,
+        limits: ClientLimits::default(),
+    })
+}
+
+fn compared(verdict: Verdict) -> Answer {
+    Answer::Attached(Box::new(Compared {
+        epoch: Epoch::new(1),
+        head: InboxSeq::ZERO,
+        first: InboxSeq::new(1),
+        cursor: InboxSeq::ZERO,
+        verdict,
+        snapshot: bytes::Bytes::from_static(b"12345678"),
+        unread_total: 0,
+        last_client_id: crate::id::ClientMessageId::new(0),
+    }))
+}
+
+/// A session whose Hello, under the number 1, has this verdict.
+fn session(verdict: Verdict) -> Session {
+    let (context, token) = context();
+    let mut session = Session::new(context, SessionId::new(1), now());
+    session.handle_frame(now(), incoming(1, hello(&token, 1)));
+    assert!(matches!(session.poll_output(), Some(Output::Submit(1, _, Command::Attach { .. }))));
+    session.handle_answer(now(), 1, compared(verdict));
+    session
+}
+
+/// Everything it says, in short, until it wants nothing more.
+fn outputs(session: &mut Session) -> Vec<String> {
+    let say = |output| match output {
+        Output::Frame(req_id, Reply::Refused(refusal)) => {
+            let end = if refusal.fatal { ", fatal" } else { "" };
+            format!("{req_id}: {}{end}", refusal.code.name())
+        }
+        Output::Frame(req_id, reply) => {
+            let text = format!("{reply:?}");
+            format!("{req_id}: {}", text.split([' ', '(']).next().unwrap())
+        }
+        Output::Submit(number, _, Command::Request(_)) => format!("submit {number}"),
+        Output::Submit(number, _, command) => format!("submit {number} {command:?}"),
+        Output::Read { .. } => "read".into(),
+        Output::Close => "close".into(),
+    };
+    std::iter::from_fn(|| session.poll_output()).map(say).collect()
+}
+
+#[test]
+fn a_client_that_is_too_old_is_told_who_is() {
+    let (context, token) = context();
+    let mut session = Session::new(context, SessionId::new(1), now());
+    session.handle_frame(now(), incoming(1, hello(&token, 0)));
+    let Some(Output::Frame(1, Reply::Refused(refusal))) = session.poll_output() else {
+        panic!("not refused");
+    };
+    assert_eq!((refusal.code, refusal.fatal), (ErrorCode::ClientTooOld, true));
+    assert!(refusal.detail.contains("the client is older"), "{}", refusal.detail);
+    assert_eq!(outputs(&mut session), ["close"]);
+}
+
+/// Cause: a session whose question for the state at the head was not taken waited for ever and
+/// streamed nothing. Fix: it ends, and the device comes back.
+#[test]
+fn a_stream_that_cannot_go_on_ends() {
+    let mut session = session(Verdict::UpToDate);
+    assert_eq!(outputs(&mut session), ["1: Welcome", "submit 0 CaughtUp"]);
+    session.handle_overloaded(0);
+    assert_eq!(outputs(&mut session), ["0: OVERLOADED, fatal", "close"]);
+}
+
+#[test]
+fn a_hello_that_is_not_taken_ends_the_connection() {
+    let (context, token) = context();
+    let mut session = Session::new(context, SessionId::new(1), now());
+    session.handle_frame(now(), incoming(1, hello(&token, 1)));
+    assert_eq!(outputs(&mut session).len(), 1);
+    session.handle_overloaded(1);
+    assert_eq!(outputs(&mut session), ["1: OVERLOADED, fatal", "close"]);
+}
+
+/// Cause: Resume that was not taken left a state in which it could not be repeated.
+#[test]
+fn resume_can_be_repeated() {
+    let mut session = session(Verdict::TooLong(TooLongReason::NewDevice));
+    assert_eq!(outputs(&mut session), ["1: Welcome", "0: TooLong"]);
+    let resume = Request::Resume(Position { epoch: Epoch::new(1), seq: InboxSeq::ZERO });
+    for req_id in 2..5 {
+        session.handle_frame(now(), incoming(req_id, resume.clone()));
+        assert_eq!(outputs(&mut session).len(), 1);
+        session.handle_overloaded(req_id);
+        assert_eq!(outputs(&mut session), [format!("{req_id}: OVERLOADED")]);
+    }
+}
+
+#[test]
+fn a_cursor_that_is_not_taken_is_nobodys_business() {
+    let mut session = session(Verdict::UpToDate);
+    let state = Answer::CaughtUp {
+        seq: InboxSeq::ZERO,
+        unread_total: 0,
+        changed: Vec::new(),
+        complete: true,
+    };
+    assert_eq!(outputs(&mut session).len(), 2);
+    session.handle_answer(now(), 0, state);
+    assert_eq!(outputs(&mut session), ["0: CaughtUp"]);
+    session.handle_head(InboxSeq::new(1));
+    assert_eq!(outputs(&mut session), ["read"]);
+    session.handle_batch(vec![EntryView::Hole { time: WALL, detail: "" }], 10);
+    assert_eq!(outputs(&mut session), ["0: SyncBatch"]);
+    session.handle_frame(now(), incoming(0, Request::Ack(InboxSeq::new(1))));
+    assert_eq!(outputs(&mut session), ["submit 0 Cursor(InboxSeq(1))"]);
+    session.handle_overloaded(0);
+    assert!(outputs(&mut session).is_empty());
+}

@@ -1,0 +1,16 @@
+//! The shipped daemon over real sockets and a real disk: every behaviour of `docs/protocol.md`.
+//!
+//! One file per part of the protocol. Each test has a daemon, a data directory and a port of its
+//! own, so all of them run at once. Nothing sleeps.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod acks;
+mod catch_up;
+mod compare;
+mod greeting;
+mod sending;
+mod sessions;

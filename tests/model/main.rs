@@ -1,0 +1,69 @@
+//! The engine against a reference model, over random commands, crashes and restarts.
+//!
+//! `cargo test --test model` runs a slice. `MODEL_ROUNDS=1000` runs more seeds, `MODEL_SEED=n` runs
+//! one and tells every step, `MODEL_STEPS=n` changes the length of a run. A failure names its seed
+//! and the last steps before it.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail by panic")]
+
+mod answers;
+mod dice;
+mod driver;
+mod model;
+mod plan;
+
+use std::{
+    collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+
+use driver::Driver;
+
+const ROUNDS: u64 = 60;
+const STEPS: u64 = 300;
+
+fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")))
+}
+
+/// One run; says what was found and how to see it again.
+fn run(seed: u64, talk: bool, tally: &mut BTreeMap<String, u64>) -> Result<(), String> {
+    let steps = number("MODEL_STEPS").unwrap_or(STEPS);
+    let mut driver = Driver::new(seed)?;
+    let result = catch_unwind(AssertUnwindSafe(|| driver.run(steps, talk)));
+    for (kind, count) in &driver.tally {
+        *tally.entry(kind.clone()).or_default() += count;
+    }
+    let found = match result {
+        Ok(Ok(())) => return Ok(()),
+        Ok(Err(found)) => found,
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+            format!("panic: {}", text.unwrap_or("without a text"))
+        }
+    };
+    Err(format!(
+        "{}\n\nseed {seed}: {found}\n\nagain: MODEL_SEED={seed} cargo test --test model\n",
+        driver.shown()
+    ))
+}
+
+#[test]
+fn the_engine_agrees_with_the_model() {
+    // The crash here is the process's, not the disk's: what was written is not lost by it.
+    roamd::store::fsync::set_enabled(false);
+    let seeds = match number("MODEL_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 1..1 + number("MODEL_ROUNDS").unwrap_or(ROUNDS),
+    };
+    let talk = number("MODEL_SEED").is_some();
+    let mut tally = BTreeMap::new();
+    for seed in seeds {
+        if let Err(found) = run(seed, talk, &mut tally) {
+            panic!("\n{found}");
+        }
+    }
+    println!("{tally:#?}");
+}

@@ -1,0 +1,248 @@
+//! The real daemon: started, killed, stopped and started again on one temporary data directory.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    net::{SocketAddr, TcpStream},
+    path::Path,
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    sync::{Arc, Mutex, mpsc},
+    thread,
+    time::{Duration, Instant, SystemTime},
+};
+
+use roamd::{
+    auth::{KeyRing, Scope, Scopes},
+    id::{DeviceId, UserId},
+    time::Timestamp,
+    wire::proto::{Hello, Position},
+};
+use tempfile::TempDir;
+
+use super::{Client, DEADLINE};
+
+/// A daemon. Killed when dropped; its log is printed when the test has failed.
+pub struct Daemon {
+    dir: TempDir,
+    settings: Vec<(String, String)>,
+    child: Child,
+    address: SocketAddr,
+    log: Arc<Mutex<String>>,
+}
+
+impl Daemon {
+    /// With the default settings, but for a small journal.
+    pub fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// With some settings changed: `("limits.inbox_entries", "10")`.
+    #[track_caller]
+    pub fn with(settings: &[(&str, &str)]) -> Self {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let small = [("store.segment_bytes", "1MiB"), ("store.cache_bytes", "16MiB")];
+        let settings: Vec<_> = small
+            .iter()
+            .chain(settings)
+            .map(|(key, value)| {
+                let name = format!("ROAMD_{}", key.replace('.', "__").to_uppercase());
+                (name, (*value).to_owned())
+            })
+            .collect();
+        let log = Arc::default();
+        let (child, address) = launch(dir.path(), &settings, &log);
+        Self { dir, settings, child, address, log }
+    }
+
+    /// SIGKILL, then a new process on the same data.
+    #[track_caller]
+    pub fn crash(&mut self) {
+        self.child.kill().expect("kill");
+        self.child.wait().expect("wait");
+        self.relaunch();
+    }
+
+    /// SIGTERM, the end of the process, then a new one on the same data.
+    #[track_caller]
+    pub fn restart(&mut self) {
+        self.terminate();
+        let status = self.ended();
+        assert!(status.success(), "a drain ends with {status}");
+        self.relaunch();
+    }
+
+    /// A new process on the same data; the one before has ended.
+    #[track_caller]
+    pub fn relaunch(&mut self) {
+        (self.child, self.address) = launch(self.dir.path(), &self.settings, &self.log);
+    }
+
+    /// Asks it to stop.
+    pub fn terminate(&self) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-TERM", &pid]).status().expect("kill");
+        assert!(sent.success(), "SIGTERM was not sent");
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    pub fn ended(&mut self) -> ExitStatus {
+        let child = &mut self.child;
+        until("the end of the daemon", || child.try_wait().expect("wait"))
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub fn data(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        self.log.lock().expect("log").clone()
+    }
+
+    /// A connection on which nothing has been said.
+    #[track_caller]
+    pub fn connect(&self) -> Client {
+        Client::new(TcpStream::connect(self.address).expect("connect"))
+    }
+
+    /// A good token of the user for any device.
+    pub fn token(&self, user: &str) -> String {
+        self.mint(user, None, &[Scope::Client], Duration::from_secs(3600), SystemTime::now())
+    }
+
+    /// Any token by this daemon's key.
+    pub fn mint(
+        &self,
+        user: &str,
+        device: Option<&str>,
+        scopes: &[Scope],
+        ttl: Duration,
+        now: SystemTime,
+    ) -> String {
+        let since = now.duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
+        let now = Timestamp::from_millis(since.as_millis() as u64);
+        let ring = KeyRing::open(self.dir.path(), None, now).expect("keys");
+        let user = UserId::new(user).expect("user");
+        let device = device.map(|device| DeviceId::new(device).expect("device"));
+        ring.mint(&user, device.as_ref(), Scopes::of(scopes), ttl, now).expect("token")
+    }
+
+    /// A Hello that will be welcome.
+    pub fn greeting(&self, user: &str, device: &str) -> Hello {
+        Hello {
+            protocol_min: 1,
+            protocol_max: 1,
+            token: self.token(user),
+            device_id: device.into(),
+            platform: "test".into(),
+            client: "end_to_end/1".into(),
+            ..Hello::default()
+        }
+    }
+
+    /// A session that has just been welcomed.
+    #[track_caller]
+    pub fn open(&self, hello: Hello) -> Client {
+        let mut client = self.connect();
+        client.greet(hello);
+        client
+    }
+
+    /// A session that continues at a position; nothing is waited for after Welcome.
+    #[track_caller]
+    pub fn resume(&self, user: &str, device: &str, at: Position) -> Client {
+        self.open(Hello { resume: Some(at), ..self.greeting(user, device) })
+    }
+
+    /// A session of a new device: Hello, TooLong, Resume at the head, CaughtUp.
+    #[track_caller]
+    pub fn login(&self, user: &str, device: &str) -> Client {
+        let mut client = self.open(self.greeting(user, device));
+        let too_long = client.too_long();
+        client.adopt(&too_long);
+        client.caught_up();
+        client
+    }
+
+    /// Runs a command of the same binary on the same data, and waits for its end.
+    pub fn run(&self, args: &[&str]) -> Output {
+        command(&self.settings).args(args).arg("--data").arg(self.data()).output().expect("run")
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("--- the daemon's log ---\n{}---", self.log());
+        }
+    }
+}
+
+/// Looks again and again, with a pause, until there is something.
+#[track_caller]
+pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(it) = look() {
+            return it;
+        }
+        assert!(start.elapsed() < DEADLINE, "waited in vain for {what}");
+        thread::park_timeout(Duration::from_millis(5));
+    }
+}
+
+fn command(settings: &[(String, String)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_roamd"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("ROAMD_") {
+            command.env_remove(name);
+        }
+    }
+    command.envs(settings.iter().cloned()).env("NO_COLOR", "1").stdin(Stdio::null());
+    command
+}
+
+/// Starts a process and waits until it says where it listens.
+#[track_caller]
+fn launch(
+    data: &Path,
+    settings: &[(String, String)],
+    log: &Arc<Mutex<String>>,
+) -> (Child, SocketAddr) {
+    fs::create_dir_all(data).expect("data directory");
+    let mut child = command(settings)
+        .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+        .arg(data)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the daemon starts");
+    let lines = BufReader::new(child.stderr.take().expect("stderr")).lines();
+    let (found, address) = mpsc::channel();
+    let log = Arc::clone(log);
+    let kept = Arc::clone(&log);
+    thread::spawn(move || {
+        for line in lines.map_while(Result::ok) {
+            if let Some((_, address)) = line.split_once(" listens on ") {
+                let _ = found.send(address.parse());
+            }
+            let mut log = kept.lock().expect("log");
+            log.push_str(&line);
+            log.push('\n');
+        }
+    });
+    match address.recv_timeout(DEADLINE) {
+        Ok(address) => (child, address.expect("an address")),
+        Err(_) => {
+            let _ = child.kill();
+            panic!("the daemon does not listen: {}", log.lock().expect("log"));
+        }
+    }
+}
