@@ -2,5 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail by panic")]
 
+mod away;
 mod daemon;
+mod lost;
 mod talk;
