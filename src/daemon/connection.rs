@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::{Buf, BytesMut};
-use tokio::{net::TcpStream, time::sleep_until};
+use tokio::{net::TcpStream, task::yield_now, time::sleep_until};
 
 use super::{Shared, feed::Feed};
 use crate::{
@@ -95,11 +95,17 @@ impl Connection {
         tokio::pin!(wake);
         loop {
             self.decode();
-            self.pump();
+            let full = self.pump();
             if self.session.is_open() {
                 self.greeted();
             }
             self.write(stream)?;
+            if full && self.output.is_empty() {
+                // The socket took it all: go on, but let others have their turn.
+                yield_now().await;
+                self.collect();
+                continue;
+            }
             if self.closing.is_some() && self.output.is_empty() {
                 return Ok(());
             }
@@ -188,12 +194,19 @@ impl Connection {
         }
     }
 
-    /// Does what the session wants, as long as the socket keeps up.
-    fn pump(&mut self) {
-        while self.closing.is_none() && self.output.len() < OUT_BYTES_MAX {
+    /// Does what the session wants, as long as the socket keeps up. True when it stopped because
+    /// enough waits for the socket.
+    fn pump(&mut self) -> bool {
+        while self.closing.is_none() {
+            if self.output.len() >= OUT_BYTES_MAX {
+                return true;
+            }
             let Some(output) = self.session.poll_output() else { break };
             match output {
                 Output::Frame(req_id, reply) => {
+                    if self.output.is_empty() {
+                        self.taken = self.shared.clock.now().mono;
+                    }
                     wire::encode_server(req_id, &reply, &mut self.output);
                 }
                 Output::Submit(number, caller, command) => {
@@ -209,6 +222,7 @@ impl Connection {
                 Output::Close => self.closing = Some(self.shared.clock.now().mono),
             }
         }
+        false
     }
 
     fn read_inbox(&mut self, after: InboxSeq, upto: InboxSeq, most: ReadLimit) {
