@@ -136,7 +136,9 @@ impl Ledger {
             .devices
             .iter_mut()
             .find(|device| device.id == row.device && self.users[device.user].name == row.sender);
-        match place.and_then(|device| device.sent.get_mut(&row.client_id)) {
+        let sent = place.and_then(|device| device.sent.get_mut(&row.client_id));
+        let in_turn = sent.as_ref().is_some_and(|sent| !sent.late);
+        match sent {
             None => complaints.push(format!("phantom: nobody sent {here}")),
             Some(sent) => {
                 let right = match (&sent.target, &conversation.kind) {
@@ -163,10 +165,12 @@ impl Ledger {
         if !self.message_ids.insert(row.message_id) {
             complaints.push(format!("message_id used twice: {here}"));
         }
-        let device = format!("{}/{}", row.sender, row.device);
-        let before = conversation.last_client_id.insert(device, row.client_id);
-        if before.is_some_and(|before| before >= row.client_id) {
-            complaints.push(format!("out of order behind {before:?}: {here}"));
+        if in_turn {
+            let device = format!("{}/{}", row.sender, row.device);
+            let before = conversation.last_client_id.insert(device, row.client_id);
+            if before.is_some_and(|before| before >= row.client_id) {
+                complaints.push(format!("out of order behind {before:?}: {here}"));
+            }
         }
         conversation.last_own.insert(row.sender.clone(), seq);
         conversation.rows.push(row);

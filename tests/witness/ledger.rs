@@ -44,6 +44,8 @@ pub struct Sent {
     pub outcome: Outcome,
     /// The request, as long as it may be repeated.
     pub request: Option<proto::Send>,
+    /// It was repeated later, behind what the device has sent since.
+    pub late: bool,
     /// Where it was found in a history.
     pub found: Option<(String, u64)>,
 }
@@ -266,7 +268,9 @@ impl Ledger {
                 let hash = payload(&request.content_type, &request.content, request.created_at_ms);
                 let id = request.client_message_id;
                 let request = Some(request);
-                device.sent.insert(id, Sent { target, hash, outcome, request, found: None });
+                device
+                    .sent
+                    .insert(id, Sent { target, hash, outcome, request, late: false, found: None });
             }
         }
         complaints

@@ -356,6 +356,10 @@ impl Player {
                 Body::GoAway(away) if away.reason() == proto::GoAwayReason::Draining => {
                     self.played.drained = true;
                 }
+                // A daemon whose disk has failed takes nothing more from anybody.
+                Body::Error(error) if error.code() == proto::ErrorCode::Overloaded => {
+                    self.played.drained = true;
+                }
                 other => return wrong(format!("unsolicited {other:?}")),
             }
             return Ok(());
@@ -386,17 +390,25 @@ impl Player {
                     self.played.changes.push((items.inbox_seq, id, add, user));
                 }
             }
+            // So says a daemon whose disk has failed, until it is gone.
+            (_, Body::Error(error)) if error.code() == proto::ErrorCode::Overloaded => {}
             (Asked::Resume, Body::Resumed(_)) => self.streams = true,
             (_, other) => return wrong(format!("an unfitting reply: {other:?}")),
         }
         Ok(())
     }
 
-    /// Only a group may refuse, and only one who is not in it.
+    /// Only a group may refuse, and only one who is not in it; or a daemon that can take no more.
     fn may_refuse(&self, index: usize, error: &proto::Error) -> bool {
         let to = self.played.sent.get(index).and_then(|(request, _)| request.to.as_ref());
-        error.code() == proto::ErrorCode::NotFound
-            && matches!(to, Some(proto::send::To::ConversationId(id)) if !self.own_groups.contains(id))
+        let outside = match to {
+            Some(proto::send::To::ConversationId(id)) => !self.own_groups.contains(id),
+            _ => false,
+        };
+        match error.code() {
+            proto::ErrorCode::NotFound => outside,
+            code => code == proto::ErrorCode::Overloaded,
+        }
     }
 
     fn store(

@@ -133,6 +133,8 @@ impl Ledger {
             }
         };
         if let Some(sent) = self.devices[index].sent.get_mut(&client_id) {
+            // What a group refused, unheard, it may take now: out of order, and rightly so.
+            sent.late |= sent.outcome == Outcome::Open;
             sent.outcome = settled;
         }
         complaints
