@@ -15,6 +15,7 @@ use roamd::{
     history,
     id::{Epoch, UserId},
     inbox,
+    limits::Limits,
     refusal::{ErrorCode, Refusal},
     reply::{ConversationUnread, Reply},
     request::Request,
@@ -72,9 +73,19 @@ pub struct Driver {
 }
 
 impl Driver {
+    /// A run of this seed, under limits of its choice.
     pub fn new(seed: u64, talk: bool) -> Result<Self, Found> {
         let mut dice = Dice::new(seed);
         let limits = plan::limits(&mut dice);
+        Self::start(seed, dice, limits, talk)
+    }
+
+    /// A run under these limits.
+    pub fn with(seed: u64, limits: Limits) -> Result<Self, Found> {
+        Self::start(seed, Dice::new(seed), limits, false)
+    }
+
+    fn start(seed: u64, mut dice: Dice, limits: Limits, talk: bool) -> Result<Self, Found> {
         let dir = tempfile::tempdir().map_err(|e| e.to_string())?;
         let epoch = Epoch::new(seed + 7);
         let config = StoreConfig {
@@ -141,7 +152,7 @@ impl Driver {
         lines.join("\n")
     }
 
-    fn step(&mut self, step: Step) -> Result<(), Found> {
+    pub fn step(&mut self, step: Step) -> Result<(), Found> {
         match step {
             Step::Do(caller, Command::Request(request)) => {
                 if self.say_for(&caller, &request)? {
