@@ -265,7 +265,7 @@ impl Driver {
             let head = self.durable.head(&user).number();
             same(&format!("inbox of {user} before the flush"), &bounds.last, &head)?;
         }
-        for (id, _) in &self.model.talks {
+        for id in self.model.talks.keys() {
             let bounds = reader.bounds(&LogKey::history(id)).map_err(|e| e.to_string())?;
             let head = self.durable.talks.get(id).map_or(0, |talk| talk.head());
             same(&format!("history of {id} before the flush"), &bounds.last, &head)?;
@@ -554,10 +554,8 @@ fn level(actual: &mut Outcome, expected: &mut Outcome) -> Result<Option<Bytes>, 
         Outcome::Reply(
             Reply::ConversationPage { next_page_token, .. }
             | Reply::MemberPage { next_page_token, .. },
-        ) => {
-            if !next_page_token.is_empty() {
-                given = Some(std::mem::replace(next_page_token, Bytes::from_static(MORE)));
-            }
+        ) if !next_page_token.is_empty() => {
+            given = Some(std::mem::replace(next_page_token, Bytes::from_static(MORE)));
         }
         Outcome::Reply(Reply::Refused(refusal)) => {
             if let Outcome::Reply(Reply::Refused(wanted)) = expected {
