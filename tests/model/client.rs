@@ -261,7 +261,7 @@ impl Client {
     }
 
     /// The connection is over: it must have been about to end, with the last word for it.
-    pub fn closed(&self) -> Result<(), Found> {
+    pub fn closed(&self) -> Result<String, Found> {
         let said = match &self.last {
             Some(Reply::GoAway { reason, .. }) => End::Away(*reason),
             Some(Reply::Refused(refusal)) if refusal.fatal => End::Error(refusal.code),
@@ -274,7 +274,11 @@ impl Client {
         if said == End::Quiet && !self.asked.is_empty() {
             return Err(format!("closed without a reply to {:?}", self.asked.keys()));
         }
-        Ok(())
+        Ok(match said {
+            End::Error(code) => format!("closed: {code:?}"),
+            End::Away(reason) => format!("closed: {reason:?}"),
+            End::Quiet => "closed: Quiet".into(),
+        })
     }
 
     /// Nothing happens any more: everything must have arrived.

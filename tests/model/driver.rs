@@ -15,6 +15,7 @@ use roamd::{
     history,
     id::{Epoch, UserId},
     inbox,
+    limits::Limits,
     refusal::{ErrorCode, Refusal},
     reply::{ConversationUnread, Reply},
     request::Request,
@@ -72,9 +73,19 @@ pub struct Driver {
 }
 
 impl Driver {
+    /// A run of this seed, under limits of its choice.
     pub fn new(seed: u64, talk: bool) -> Result<Self, Found> {
         let mut dice = Dice::new(seed);
         let limits = plan::limits(&mut dice);
+        Self::start(seed, dice, limits, talk)
+    }
+
+    /// A run under these limits.
+    pub fn with(seed: u64, limits: Limits) -> Result<Self, Found> {
+        Self::start(seed, Dice::new(seed), limits, false)
+    }
+
+    fn start(seed: u64, mut dice: Dice, limits: Limits, talk: bool) -> Result<Self, Found> {
         let dir = tempfile::tempdir().map_err(|e| e.to_string())?;
         let epoch = Epoch::new(seed + 7);
         let config = StoreConfig {
@@ -141,7 +152,7 @@ impl Driver {
         lines.join("\n")
     }
 
-    fn step(&mut self, step: Step) -> Result<(), Found> {
+    pub fn step(&mut self, step: Step) -> Result<(), Found> {
         match step {
             Step::Do(caller, Command::Request(request)) => {
                 if self.say_for(&caller, &request)? {
@@ -254,7 +265,7 @@ impl Driver {
             let head = self.durable.head(&user).number();
             same(&format!("inbox of {user} before the flush"), &bounds.last, &head)?;
         }
-        for (id, _) in &self.model.talks {
+        for id in self.model.talks.keys() {
             let bounds = reader.bounds(&LogKey::history(id)).map_err(|e| e.to_string())?;
             let head = self.durable.talks.get(id).map_or(0, |talk| talk.head());
             same(&format!("history of {id} before the flush"), &bounds.last, &head)?;
@@ -543,10 +554,8 @@ fn level(actual: &mut Outcome, expected: &mut Outcome) -> Result<Option<Bytes>, 
         Outcome::Reply(
             Reply::ConversationPage { next_page_token, .. }
             | Reply::MemberPage { next_page_token, .. },
-        ) => {
-            if !next_page_token.is_empty() {
-                given = Some(std::mem::replace(next_page_token, Bytes::from_static(MORE)));
-            }
+        ) if !next_page_token.is_empty() => {
+            given = Some(std::mem::replace(next_page_token, Bytes::from_static(MORE)));
         }
         Outcome::Reply(Reply::Refused(refusal)) => {
             if let Outcome::Reply(Reply::Refused(wanted)) = expected {

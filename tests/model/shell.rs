@@ -382,7 +382,22 @@ impl Driver {
                 if frame.len() > SERVER_FRAME_BYTES_MAX + 5 {
                     return Err(format!("a frame of {} bytes", frame.len()));
                 }
-                connection.client.receive(&self.durable, req_id, reply)?;
+                let client = &mut connection.client;
+                let kind = match &reply {
+                    Reply::TooLong { .. }
+                        if client.phase == (Phase::Streaming { caught_up: true }) =>
+                    {
+                        Some("TooLong in the stream")
+                    }
+                    Reply::CaughtUp { .. } => Some("CaughtUp"),
+                    Reply::Resumed { .. } => Some("Resumed"),
+                    Reply::SyncBatch(_) => Some("SyncBatch"),
+                    _ => None,
+                };
+                if let Some(kind) = kind {
+                    *self.tally.entry(format!("frame: {kind}")).or_default() += 1;
+                }
+                client.receive(&self.durable, req_id, reply)?;
                 self.store_replica(at);
                 Ok(())
             }
@@ -432,7 +447,9 @@ impl Driver {
             }
             Output::Close => {
                 connection.closed = true;
-                connection.client.closed()
+                let kind = connection.client.closed()?;
+                *self.tally.entry(kind).or_default() += 1;
+                Ok(())
             }
         }
     }
