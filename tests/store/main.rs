@@ -1,5 +1,5 @@
 //! The store from outside: what it promises, held against a plain model, through crashes, damage
-//! and other processes.
+//! and other processes; and what is in it, held against itself.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -8,6 +8,8 @@ mod killed;
 mod model;
 mod opening;
 mod place;
+mod scenario;
 mod sizes;
 mod together;
 mod trimmed;
+mod verified;
