@@ -45,7 +45,7 @@ pub(super) fn broken(config: &Config) -> Option<(&'static str, String)> {
         counts("limits.greeting_connections", set.greeting_connections as u64, 1),
         counts("limits.sends_burst", u64::from(set.sends_burst), 1),
         holds("store.segment_bytes", store.segment_bytes, 64 << 10),
-        holds("store.memory_bytes", store.memory_bytes, 1 << 20),
+        holds("store.memory_bytes", store.memory_bytes, 64 << 10),
         holds("store.cache_bytes", store.cache_bytes, 1 << 20),
         lasts("store.checkpoint_interval", store.checkpoint_interval, Duration::from_millis(10)),
     ]

@@ -6,12 +6,18 @@
 
 use std::{
     io,
+    net::Shutdown,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
 use bytes::{Buf, BytesMut};
-use tokio::{net::TcpStream, time::sleep_until};
+use socket2::SockRef;
+use tokio::{
+    net::TcpStream,
+    task::yield_now,
+    time::{sleep_until, timeout},
+};
 
 use super::{Shared, feed::Feed};
 use crate::{
@@ -32,6 +38,8 @@ const OUT_BYTES_MAX: usize = 512 * 1024;
 const READ_BYTES: usize = 16 * 1024;
 /// How long the last bytes may take once a connection is to close.
 const CLOSE_TIME_MAX: Duration = Duration::from_secs(5);
+/// How long a peer that has been told everything may take to close as well.
+const LINGER_TIME_MAX: Duration = Duration::from_secs(1);
 
 pub(super) struct Connection {
     shared: Arc<Shared>,
@@ -48,14 +56,9 @@ pub(super) struct Connection {
 }
 
 impl Drop for Connection {
-    /// However it ends, the engine's side hears of it.
+    /// Also when something panics.
     fn drop(&mut self) {
-        self.greeted();
-        if self.attached
-            && let Some(caller) = self.session.caller()
-        {
-            self.shared.submitter.detach(caller.clone());
-        }
+        self.release();
     }
 }
 
@@ -78,8 +81,34 @@ impl Connection {
 
     /// Serves until the connection is over. Every end is an end of this function.
     pub(super) async fn run(mut self, stream: TcpStream) {
-        if let Err(error) = self.serve(&stream).await {
+        let ended = self.serve(&stream).await;
+        self.release();
+        let ended = match ended {
+            Ok(()) => timeout(LINGER_TIME_MAX, self.linger(&stream)).await.unwrap_or(Ok(())),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = ended {
             tracing::debug!(session = self.session.id().number(), %error, "connection ended");
+        }
+    }
+
+    /// Says that nothing more will come, and drops what the peer still says. A socket closed with
+    /// bytes unread resets the connection, and the last frames could be lost on their way.
+    async fn linger(&mut self, stream: &TcpStream) -> io::Result<()> {
+        SockRef::from(stream).shutdown(Shutdown::Write)?;
+        loop {
+            stream.readable().await?;
+            self.read(stream)?;
+        }
+    }
+
+    /// The engine's side hears that the session is over.
+    fn release(&mut self) {
+        self.greeted();
+        if std::mem::take(&mut self.attached)
+            && let Some(caller) = self.session.caller()
+        {
+            self.shared.submitter.detach(caller.clone());
         }
     }
 
@@ -95,13 +124,19 @@ impl Connection {
         tokio::pin!(wake);
         loop {
             self.decode();
-            self.pump();
+            let full = self.pump();
             if self.session.is_open() {
                 self.greeted();
             }
             self.write(stream)?;
             if self.closing.is_some() && self.output.is_empty() {
                 return Ok(());
+            }
+            if full && self.output.is_empty() {
+                // The socket took it all: there is room again, and nobody else will say so.
+                yield_now().await;
+                self.collect();
+                continue;
             }
             let due = self.wake_time();
             if wake.deadline().into_std() > due {
@@ -188,12 +223,16 @@ impl Connection {
         }
     }
 
-    /// Does what the session wants, as long as the socket keeps up.
-    fn pump(&mut self) {
+    /// Does what the session wants, as long as the socket keeps up. True = there may be more to do
+    /// when the socket has taken something.
+    fn pump(&mut self) -> bool {
         while self.closing.is_none() && self.output.len() < OUT_BYTES_MAX {
-            let Some(output) = self.session.poll_output() else { break };
+            let Some(output) = self.session.poll_output() else { return false };
             match output {
                 Output::Frame(req_id, reply) => {
+                    if self.output.is_empty() {
+                        self.taken = self.shared.clock.now().mono;
+                    }
                     wire::encode_server(req_id, &reply, &mut self.output);
                 }
                 Output::Submit(number, caller, command) => {
@@ -209,6 +248,7 @@ impl Connection {
                 Output::Close => self.closing = Some(self.shared.clock.now().mono),
             }
         }
+        self.closing.is_none()
     }
 
     fn read_inbox(&mut self, after: InboxSeq, upto: InboxSeq, most: ReadLimit) {

@@ -148,6 +148,13 @@ impl Engine {
                 let refusal = Refusal::new(ErrorCode::Internal, "stored data is damaged");
                 Ok(Answer::Reply(Reply::Refused(refusal)))
             }
+            Err(Stop::Store(error @ StoreError::TooLarge { .. })) => {
+                tracing::error!(%error, user = %caller.user, "request refused");
+                Ok(Answer::Reply(Reply::Refused(Refusal::new(
+                    ErrorCode::Internal,
+                    "a stored row would grow above its limit",
+                ))))
+            }
             Err(Stop::Store(error)) => Err(error),
         }
     }

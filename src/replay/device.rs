@@ -267,3 +267,60 @@ impl Follower {
         self.world.complain(&self.name, text);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::replay::world::fingerprint_of;
+
+    fn message(seq: u64, text: &'static str) -> Message {
+        Message {
+            conversation_id: "g".into(),
+            history_seq: seq,
+            sender: "a".into(),
+            content_type: "t".into(),
+            content: text.into(),
+            ..Message::default()
+        }
+    }
+
+    /// What a device complains of when these entries come after each other.
+    fn complaints(entries: &[(u64, Message)]) -> Vec<String> {
+        let address = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
+        let world = Arc::new(World::new(address, &["g".to_owned()]));
+        for text in ["one", "two", "three"] {
+            world.sends(0, fingerprint_of("a", "t", text.as_bytes()));
+        }
+        let storage = Storage {
+            position: Some(Position { epoch: 1, seq: 0 }),
+            next: vec![0],
+            brought: vec![0],
+            ..Storage::default()
+        };
+        let storage = Arc::new(Mutex::new(storage));
+        let mut follower =
+            Follower { world: Arc::clone(&world), name: "d".into(), storage, live: false };
+        for (seq, message) in entries {
+            let kind = Some(Kind::Message(message.clone()));
+            follower.entry(*seq, Entry { kind, ..Entry::default() });
+        }
+        world.violations().1
+    }
+
+    #[test]
+    fn a_device_sees_what_is_lost_repeated_reordered_or_changed() {
+        let (one, two, three) = (message(1, "one"), message(2, "two"), message(3, "three"));
+        assert!(complaints(&[(1, one.clone()), (2, two.clone()), (3, three.clone())]).is_empty());
+        let cases = [
+            ("lost", vec![(1, one.clone()), (2, three.clone())]),
+            ("repeated", vec![(1, one.clone()), (2, one.clone())]),
+            ("reordered", vec![(1, two.clone()), (2, one.clone())]),
+            ("changed", vec![(1, message(1, "uno"))]),
+            ("never sent", vec![(1, one.clone()), (2, two), (3, three), (4, message(4, "four"))]),
+            ("a gap in the inbox", vec![(2, one)]),
+        ];
+        for (what, entries) in cases {
+            assert!(!complaints(&entries).is_empty(), "{what}");
+        }
+    }
+}

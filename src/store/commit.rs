@@ -16,6 +16,11 @@ use super::{
     codec::{Malformed, put_slice, put_varint, read_slice, read_u8, read_varint},
 };
 
+/// Largest row of a table, in bytes. Larger: [`super::StoreError::TooLarge`].
+pub const ROW_BYTES_MAX: usize = 6 * 1024;
+/// Largest record of a log, in bytes. Larger: [`super::StoreError::TooLarge`].
+pub const RECORD_BYTES_MAX: usize = 16 << 20;
+
 /// What must be true of the store for a commit to be applied.
 #[derive(Clone, Debug)]
 pub enum Condition {

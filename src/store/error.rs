@@ -4,8 +4,10 @@ use std::{io, path::PathBuf};
 
 use super::{codec::Malformed, journal::JournalError};
 
-/// A failure of the store. All but [`StoreError::NoSpace`] and [`StoreError::Conflict`] are final:
-/// the process must stop, and the next start recovers what was durable.
+/// A failure of the store. [`StoreError::NoSpace`], [`StoreError::Conflict`] and
+/// [`StoreError::TooLarge`] leave everything as it was; [`StoreError::Damaged`] from a read or from
+/// staging concerns what was asked for. All others are final: the process must stop, and the next
+/// start recovers what was durable.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// Another process has the data directory.
@@ -41,6 +43,16 @@ pub enum StoreError {
     /// A condition of the commit does not hold; nothing was changed.
     #[error("the commit's condition does not hold")]
     Conflict,
+    /// The commit has a row or a record above the limit; nothing was changed.
+    #[error("a {what} of {bytes} bytes is too large, at most {most} are kept")]
+    TooLarge {
+        /// Row or record.
+        what: &'static str,
+        /// Its size.
+        bytes: usize,
+        /// The limit.
+        most: usize,
+    },
     /// No space left; nothing was changed. Reads go on.
     #[error("no space left in the data directory")]
     NoSpace,

@@ -51,7 +51,7 @@ use self::{
 };
 pub use self::{
     checkpoint::FORMAT_VERSION,
-    commit::{Change, Commit, Condition},
+    commit::{Change, Commit, Condition, RECORD_BYTES_MAX, ROW_BYTES_MAX},
     error::StoreError,
     memory::Bounds,
     reader::{LogEntry, ReadLimit, Reader},
@@ -352,12 +352,30 @@ fn make_dir(dir: &Path) -> Result<(), StoreError> {
 
 /// One process per data directory: an exclusive lock that the kernel drops with the process.
 fn lock(dir: &Path) -> Result<File, StoreError> {
+    const PATIENCE: Duration = Duration::from_millis(200);
     let path = dir.join("LOCK");
     let open = || File::options().create(true).truncate(false).write(true).open(&path);
     let file = open().map_err(io("opening", &path))?;
-    match file.try_lock() {
+    match lock_within(&file, PATIENCE) {
         Ok(()) => Ok(file),
         Err(fs::TryLockError::WouldBlock) => Err(StoreError::InUse(dir.to_path_buf())),
         Err(fs::TryLockError::Error(source)) => Err(io("locking", &path)(source)),
+    }
+}
+
+/// Locks a file that may be given back in a moment: a process that is being started holds a copy of
+/// every lock of the one that starts it, and sled's own threads keep a file longer than its last
+/// handle.
+fn lock_within(file: &File, patience: Duration) -> Result<(), fs::TryLockError> {
+    const STEP: Duration = Duration::from_millis(5);
+    let mut waited = Duration::ZERO;
+    loop {
+        match file.try_lock() {
+            Err(fs::TryLockError::WouldBlock) if waited < patience => {
+                std::thread::park_timeout(STEP);
+                waited += STEP;
+            }
+            outcome => return outcome,
+        }
     }
 }

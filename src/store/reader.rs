@@ -176,15 +176,14 @@ fn gather(
     limit: ReadLimit,
 ) -> Result<Vec<LogEntry>, StoreError> {
     let mut out = Vec::new();
-    let mut bytes = 0;
+    let mut bytes = 0_usize;
     // Takes an entry if the limit allows; says whether it did.
     let mut take = |seq: u64, record: Option<Bytes>| {
         let len = record.as_ref().map_or(0, Bytes::len);
-        let too_much = !out.is_empty() && len > limit.bytes.saturating_sub(bytes);
-        if too_much || out.len() >= limit.entries {
+        bytes = len.saturating_add(bytes);
+        if out.len() >= limit.entries || (!out.is_empty() && bytes > limit.bytes) {
             return false;
         }
-        bytes = bytes.saturating_add(len);
         out.push(LogEntry { seq, record });
         true
     };

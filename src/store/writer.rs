@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::{
     Shared,
     catalogue::{LogKey, Table},
-    commit::{self, Apply, Change, Commit, Condition, Operation},
+    commit::{self, Apply, Change, Commit, Condition, Operation, RECORD_BYTES_MAX, ROW_BYTES_MAX},
     error::StoreError,
     filler,
     journal::{CommitNo, Journal, JournalError},
@@ -41,8 +41,9 @@ impl Writer {
     /// [`Writer::flush`].
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] when a condition does not hold; any other when the trees cannot be
-    /// read. Nothing was changed.
+    /// [`StoreError::Conflict`] when a condition does not hold; [`StoreError::TooLarge`] for a row
+    /// above [`ROW_BYTES_MAX`] or a record above [`RECORD_BYTES_MAX`]; any other when the trees cannot be read.
+    /// Nothing was changed.
     pub fn stage(&mut self, commit: &Commit) -> Result<(), StoreError> {
         for condition in &commit.conditions {
             let holds = match condition {
@@ -56,9 +57,13 @@ impl Writer {
         // Everything that can fail comes first, so that a commit is staged whole or not at all.
         for change in &commit.changes {
             match change {
-                Change::Append { logs, .. } => logs.iter().try_for_each(|log| self.begin(log))?,
+                Change::Append { logs, record } => {
+                    check_size("record", record, RECORD_BYTES_MAX)?;
+                    logs.iter().try_for_each(|log| self.begin(log))?;
+                }
                 Change::Trim(log, _) => self.begin(log)?,
-                Change::Put(..) | Change::Delete(..) => {}
+                Change::Put(_, _, row) => check_size("row", row, ROW_BYTES_MAX)?,
+                Change::Delete(..) => {}
             }
         }
         commit::apply(&commit.changes, &mut self.record, &mut self.staged);
@@ -173,6 +178,11 @@ impl Writer {
     ) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
         reader::rows(&self.shared, Some(&self.staged), table, prefix, after, limit)
     }
+}
+
+fn check_size(what: &'static str, value: &Bytes, most: usize) -> Result<(), StoreError> {
+    let bytes = value.len();
+    if bytes > most { Err(StoreError::TooLarge { what, bytes, most }) } else { Ok(()) }
 }
 
 impl Apply for Generation {

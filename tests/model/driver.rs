@@ -15,6 +15,7 @@ use roamd::{
     history,
     id::{Epoch, UserId},
     inbox,
+    limits::Limits,
     refusal::{ErrorCode, Refusal},
     reply::{ConversationUnread, Reply},
     request::Request,
@@ -28,6 +29,7 @@ use super::{
     dice::Dice,
     model::{Chosen, Expected, Model, Outcome, refused},
     plan::{self, Pages, Plan, Step},
+    shell::Shell,
 };
 
 /// When every run begins.
@@ -38,7 +40,9 @@ const SHOWN: usize = 30;
 /// A difference, or a failure of the store.
 pub type Found = String;
 
-struct Pending {
+pub struct Pending {
+    /// The connection and the number under which it asked.
+    origin: Option<(u64, u64)>,
     what: String,
     caller: Caller,
     command: Command,
@@ -47,27 +51,41 @@ struct Pending {
 }
 
 pub struct Driver {
-    plan: Plan,
+    pub(super) plan: Plan,
+    pub(super) shell: Shell,
+    /// Sessions that a newer one of their device takes over from at the next flush.
+    pub(super) displaced: Vec<u64>,
     config: StoreConfig,
     _dir: tempfile::TempDir,
     store: Option<Store>,
     engine: Option<Engine>,
-    model: Model,
+    pub(super) model: Model,
     /// The model at the last flush.
-    durable: Model,
-    pending: Vec<Pending>,
-    now: Now,
+    pub(super) durable: Model,
+    pub(super) pending: Vec<Pending>,
+    pub(super) now: Now,
     not_found: Option<Refusal>,
     shown: VecDeque<String>,
     steps: u64,
+    talk: bool,
     /// How often each kind of answer came.
     pub tally: BTreeMap<String, u64>,
 }
 
 impl Driver {
-    pub fn new(seed: u64) -> Result<Self, Found> {
+    /// A run of this seed, under limits of its choice.
+    pub fn new(seed: u64, talk: bool) -> Result<Self, Found> {
         let mut dice = Dice::new(seed);
         let limits = plan::limits(&mut dice);
+        Self::start(seed, dice, limits, talk)
+    }
+
+    /// A run under these limits.
+    pub fn with(seed: u64, limits: Limits) -> Result<Self, Found> {
+        Self::start(seed, Dice::new(seed), limits, false)
+    }
+
+    fn start(seed: u64, mut dice: Dice, limits: Limits, talk: bool) -> Result<Self, Found> {
         let dir = tempfile::tempdir().map_err(|e| e.to_string())?;
         let epoch = Epoch::new(seed + 7);
         let config = StoreConfig {
@@ -78,9 +96,13 @@ impl Driver {
             new_epoch: epoch,
             ..StoreConfig::new(dir.path())
         };
+        let shell = Shell::new(limits.clone())?;
         let model = Model::new(limits, epoch);
         let mut driver = Self {
             plan: Plan::new(dice),
+            shell,
+            displaced: Vec::new(),
+            talk,
             config,
             _dir: dir,
             store: None,
@@ -99,24 +121,29 @@ impl Driver {
     }
 
     /// Does so many steps, or fewer when something is found.
-    pub fn run(&mut self, steps: u64, talk: bool) -> Result<(), Found> {
+    pub fn run(&mut self, steps: u64) -> Result<(), Found> {
         while self.steps < steps {
             for step in self.plan.next(&self.model) {
                 self.steps += 1;
-                let line = format!("{:4} {step:?}", self.steps);
-                if talk {
-                    eprintln!("{line}");
-                }
-                self.shown.push_back(line);
-                if self.shown.len() > SHOWN {
-                    self.shown.pop_front();
-                }
+                self.note(format!("{:4} {step:?}", self.steps));
                 self.step(step)?;
+                self.pump()?;
             }
         }
-        self.flush()?;
+        self.settle()?;
         self.crash()?;
         self.reopen()
+    }
+
+    /// Remembers what happens, for the report of a failure.
+    pub(super) fn note(&mut self, line: String) {
+        if self.talk {
+            eprintln!("{line}");
+        }
+        self.shown.push_back(line);
+        if self.shown.len() > SHOWN {
+            self.shown.pop_front();
+        }
     }
 
     /// The last steps, for the report of a failure.
@@ -125,9 +152,16 @@ impl Driver {
         lines.join("\n")
     }
 
-    fn step(&mut self, step: Step) -> Result<(), Found> {
+    pub fn step(&mut self, step: Step) -> Result<(), Found> {
         match step {
-            Step::Do(caller, command) => self.apply(caller, command),
+            Step::Do(caller, Command::Request(request)) => {
+                if self.say_for(&caller, &request)? {
+                    return Ok(());
+                }
+                self.apply(None, caller, Command::Request(request))
+            }
+            Step::Do(caller, command) => self.apply(None, caller, command),
+            Step::Online => self.online(),
             Step::Wait(span) => self.wait(span),
             Step::SetClock(by) => {
                 let at = self.now.wall.millis().saturating_add_signed(by);
@@ -144,7 +178,7 @@ impl Driver {
         self.engine.as_mut().expect("open between steps")
     }
 
-    fn reader(&self) -> Reader {
+    pub(super) fn reader(&self) -> Reader {
         self.store.as_ref().expect("open between steps").reader()
     }
 
@@ -158,7 +192,12 @@ impl Driver {
         Ok(())
     }
 
-    fn apply(&mut self, caller: Caller, command: Command) -> Result<(), Found> {
+    pub(super) fn apply(
+        &mut self,
+        origin: Option<(u64, u64)>,
+        caller: Caller,
+        command: Command,
+    ) -> Result<(), Found> {
         let now = self.now;
         let before = self.engine().staged_bytes();
         let answer = self
@@ -173,7 +212,10 @@ impl Driver {
         chosen.page = self.page_key(&caller.user, &command);
         let expected = self.model.apply(now, &caller, &command, &chosen);
         let what = format!("step {}", self.steps);
-        self.pending.push(Pending { what, caller, command, answer, expected });
+        if let Some((id, _)) = origin {
+            self.applied(id, &answer);
+        }
+        self.pending.push(Pending { origin, what, caller, command, answer, expected });
         if self.plan.dice.chance(1, 10) { self.nothing_early() } else { Ok(()) }
     }
 
@@ -189,12 +231,15 @@ impl Driver {
         let until = self.now.mono + span;
         loop {
             let engine = self.engine().deadline();
-            let due = [engine, self.model.deadline()].into_iter().flatten().min();
+            let due = [engine, self.model.deadline(), self.session_deadline()];
+            let due = due.into_iter().flatten().min();
             let Some(due) = due.filter(|due| *due <= until) else { break };
             self.pass(due.saturating_duration_since(self.now.mono));
             let now = self.now;
             self.engine().on_timer(now).map_err(|e| format!("timer failed: {e}"))?;
             self.model.on_timer(now);
+            self.time_out()?;
+            self.pump()?;
             let (engine, model) = (self.engine().deadline(), self.model.deadline());
             if engine.is_some_and(|at| at <= now.mono) || model.is_some_and(|at| at <= now.mono) {
                 return Err("a timer is still due after it has run".into());
@@ -220,7 +265,7 @@ impl Driver {
             let head = self.durable.head(&user).number();
             same(&format!("inbox of {user} before the flush"), &bounds.last, &head)?;
         }
-        for (id, _) in &self.model.talks {
+        for id in self.model.talks.keys() {
             let bounds = reader.bounds(&LogKey::history(id)).map_err(|e| e.to_string())?;
             let head = self.durable.talks.get(id).map_or(0, |talk| talk.head());
             same(&format!("history of {id} before the flush"), &bounds.last, &head)?;
@@ -228,22 +273,30 @@ impl Driver {
         Ok(())
     }
 
-    fn flush(&mut self) -> Result<(), Found> {
+    pub(super) fn flush(&mut self) -> Result<(), Found> {
         let grown: BTreeSet<UserId> =
             self.engine().flush().map_err(|e| format!("flush failed: {e}"))?.into_iter().collect();
         same("users whose inbox grew", &grown, &std::mem::take(&mut self.model.grown))?;
         self.durable = self.model.clone();
+        self.displace();
         for pending in std::mem::take(&mut self.pending) {
-            self.compare(pending)?;
+            let origin = pending.origin;
+            let outcome = self.compare(pending)?;
+            if let Some(origin) = origin {
+                self.deliver(origin, outcome);
+            }
         }
+        self.tell_heads(&grown);
         self.inboxes()?;
         self.unread()
     }
 
-    fn compare(&mut self, pending: Pending) -> Result<(), Found> {
-        let Pending { what, caller, command, answer, expected } = pending;
+    /// Holds an answer against the model's; gives back what leaves the process.
+    fn compare(&mut self, pending: Pending) -> Result<Outcome, Found> {
+        let Pending { what, origin: _, caller, command, answer, expected } = pending;
         let kept = self.model.limits.inbox_entries;
         let mut actual = outcome(&self.reader(), &caller.user, kept, answer)?;
+        let leaves = actual.clone();
         let mut expected_outcome = expected.outcome;
         if let Command::Request(Request::SyncPull { after, .. }) = &command
             && after.next() < self.model.first(&caller.user)
@@ -262,12 +315,11 @@ impl Driver {
         {
             self.plan.tokens.push((caller.user.clone(), pages, token, key));
         }
-        if let Outcome::Attached(compared) | Outcome::Resumed(compared) = actual {
+        if let Outcome::Attached(compared) | Outcome::Resumed(compared) = &leaves {
             self.plan.snapshots.retain(|(user, _)| *user != caller.user);
-            let token = Bytes::copy_from_slice(&compared.head.number().to_be_bytes());
-            self.plan.snapshots.push((caller.user, token));
+            self.plan.snapshots.push((caller.user, compared.snapshot.clone()));
         }
-        Ok(())
+        Ok(leaves)
     }
 
     /// Missing and forbidden must be the same in every byte.
@@ -325,7 +377,7 @@ impl Driver {
             }
             let expected = self.model.apply(now, &caller, &command, &Chosen::default());
             let what = "after a flush".to_owned();
-            self.compare(Pending { what, caller, command, answer, expected })?;
+            self.compare(Pending { origin: None, what, caller, command, answer, expected })?;
         }
         Ok(())
     }
@@ -350,6 +402,8 @@ impl Driver {
     fn crash(&mut self) -> Result<(), Found> {
         self.nothing_early()?;
         self.pending.clear();
+        self.shell.connections.clear();
+        self.displaced.clear();
         drop(self.engine.take());
         drop(self.store.take());
         self.model = self.durable.clone();
@@ -361,6 +415,7 @@ impl Driver {
         self.engine().finish(now).map_err(|e| format!("finish failed: {e}"))?;
         self.model.finish(now);
         self.flush()?;
+        self.shell.connections.clear();
         let (Some(store), Some(engine)) = (self.store.take(), self.engine.take()) else {
             return Err("nothing is open".into());
         };
@@ -378,8 +433,11 @@ impl Driver {
     }
 }
 
-#[track_caller]
-fn same<T: PartialEq + std::fmt::Debug>(what: &str, actual: &T, model: &T) -> Result<(), Found> {
+pub fn same<T: PartialEq + std::fmt::Debug>(
+    what: &str,
+    actual: &T,
+    model: &T,
+) -> Result<(), Found> {
     if actual == model {
         return Ok(());
     }
@@ -496,10 +554,8 @@ fn level(actual: &mut Outcome, expected: &mut Outcome) -> Result<Option<Bytes>, 
         Outcome::Reply(
             Reply::ConversationPage { next_page_token, .. }
             | Reply::MemberPage { next_page_token, .. },
-        ) => {
-            if !next_page_token.is_empty() {
-                given = Some(std::mem::replace(next_page_token, Bytes::from_static(MORE)));
-            }
+        ) if !next_page_token.is_empty() => {
+            given = Some(std::mem::replace(next_page_token, Bytes::from_static(MORE)));
         }
         Outcome::Reply(Reply::Refused(refusal)) => {
             if let Outcome::Reply(Reply::Refused(wanted)) = expected {

@@ -55,6 +55,7 @@ pub fn limits(dice: &mut Dice) -> Limits {
         members_per_group: *dice.pick(&[2, 3, 100, 100]),
         conversations_per_user: *dice.pick(&[5, 100, 100]),
         devices_per_user: *dice.pick(&[2, 3, 16]),
+        heartbeat_interval: millis(*dice.pick(&[3_000, 30_000])),
         ..Limits::default()
     }
 }
@@ -67,6 +68,8 @@ pub enum Step {
     Wait(Duration),
     /// The wall clock is set; the monotonic one is not.
     SetClock(i64),
+    /// Something happens on a connection.
+    Online,
     Flush,
     /// The process dies: what is not flushed is gone.
     Crash,
@@ -115,7 +118,7 @@ impl Plan {
 
     /// The next step; `Many` steps come as a vector.
     pub fn next(&mut self, model: &Model) -> Vec<Step> {
-        const WEIGHTS: [u64; 11] = [300, 30, 45, 3, 45, 8, 4, 1, 2, 12, 12];
+        const WEIGHTS: [u64; 12] = [300, 30, 45, 3, 45, 8, 4, 1, 2, 12, 12, 130];
         match self.dice.weighted(&WEIGHTS) {
             0 => vec![self.command(model)],
             1 => {
@@ -130,11 +133,12 @@ impl Plan {
             7 => self.burst(model),
             8 => self.walk(model),
             9 => self.reading(model),
-            _ => self.churn(model),
+            10 => self.churn(model),
+            _ => vec![Step::Online],
         }
     }
 
-    fn caller(&mut self, model: &Model) -> Caller {
+    pub fn caller(&mut self, model: &Model) -> Caller {
         let user = if self.dice.chance(1, 40) { user(STRANGER) } else { self.anybody() };
         let devices = (model.limits.devices_per_user + 1).min(DEVICES.len());
         let at = if self.dice.chance(1, 2) { 0 } else { self.dice.below(devices as u64) };
@@ -412,7 +416,7 @@ impl Plan {
     }
 
     /// Where a device might say that its copy ends.
-    fn position(&mut self, model: &Model, caller: &Caller) -> Position {
+    pub fn position(&mut self, model: &Model, caller: &Caller) -> Position {
         let (first, head) = (model.first(&caller.user), model.head(&caller.user));
         let epoch = match self.dice.below(20) {
             0 => Epoch::new(model.epoch.number().wrapping_add(1)),

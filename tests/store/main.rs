@@ -3,6 +3,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod damaged;
+mod killed;
+mod model;
 mod opening;
 mod place;
+mod sizes;
+mod together;
 mod trimmed;

@@ -14,9 +14,13 @@ use crate::{
     config::{Config, LogFormat},
     daemon::{Daemon, DaemonConfig, DaemonError},
     limits::Limits,
-    store::{StoreConfig, StoreError},
+    store::{StoreConfig, StoreError, fsync},
 };
 
+/// **For tests only; a daemon with it loses acked messages.** Set to 1, nothing is synced to disk.
+/// `tests/power_cut` must see the loss with it, or it would be blind without it. Deliberately no
+/// setting: it is in no documentation, file or flag, and the daemon says at once what it means.
+const TEST_ONLY_NO_FSYNC: &str = "ROAMD_TEST_ONLY_NO_FSYNC";
 /// Descriptors that are not connections.
 const OTHER_FILES: u64 = 200;
 
@@ -47,6 +51,7 @@ pub(super) fn run(common: &Common, args: &ServeArgs) -> Exit {
         }
     };
     start_log(&config);
+    heed_test_switch();
     let exit = serve(&config);
     if let Some(dir) = temporary {
         let _ = std::fs::remove_dir_all(dir);
@@ -119,6 +124,16 @@ async fn stop_signal() {
     tokio::select! {
         _ = term.recv() => {}
         _ = int.recv() => {}
+    }
+}
+
+fn heed_test_switch() {
+    if std::env::var_os(TEST_ONLY_NO_FSYNC).is_some_and(|value| value == "1") {
+        fsync::set_enabled(false);
+        tracing::error!(
+            "{TEST_ONLY_NO_FSYNC}=1: NOTHING IS SYNCED TO DISK, a power cut loses acked messages; \
+             unset it unless this is the power-cut test"
+        );
     }
 }
 

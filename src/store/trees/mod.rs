@@ -2,8 +2,8 @@
 //!
 //! A log's entries are stored as runs: key = log key and the sequence of the run's first entry,
 //! value = several entries. Runs of one log do not overlap. Values carry a checksum over key and
-//! value ([`value`]), and stay below 8 KiB, above which sled may use files that it does not sync;
-//! larger records are split into pieces. What is written in which order, and what an interrupted
+//! value ([`value`]), and have at most 6 KiB and a little, because sled does not sync the files it uses for large
+//! pages; larger records are split into pieces. What is written in which order, and what an interrupted
 //! write leaves, is told in [`write`].
 //!
 //! Every call is fenced: a panic of the engine is an error here ([`super::guard`]).
@@ -15,6 +15,7 @@ use std::{
     collections::BTreeMap,
     fs::{self, File},
     path::Path,
+    time::Duration,
 };
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -28,10 +29,13 @@ use super::{
     error::StoreError,
     fsync,
     guard::guarded,
+    lock_within,
     memory::Bounds,
 };
 
 const APPLIED: &[u8] = b"applied";
+/// How long the threads of a database that was closed just now may keep its file.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 pub(super) struct Trees {
@@ -56,7 +60,10 @@ impl Trees {
         inbox_entries: u64,
     ) -> Result<Self, StoreError> {
         remove_unfinished_snapshots(path)?;
-        wait_for_release(&path.join("db"));
+        if let Ok(file) = File::open(path.join("db")) {
+            // Somebody else's lock is reported by sled.
+            let _ = lock_within(&file, PATIENCE);
+        }
         let trees = guarded("opening the trees", || {
             let db = sled::Config::new()
                 .path(path)
@@ -350,20 +357,6 @@ fn log_of(kind: LogKind, key: &[u8]) -> LogKey {
 
 fn damaged(tree: &str) -> StoreError {
     StoreError::Damaged(format!("a value of tree {tree} does not match its checksum"))
-}
-
-/// sled's own threads may keep its file locked for a moment after the last handle is dropped, which
-/// matters to a process that opens a directory again. Somebody else's lock is reported by sled.
-fn wait_for_release(file: &Path) {
-    const STEP: std::time::Duration = std::time::Duration::from_millis(5);
-    const STEPS: u32 = 400;
-    let Ok(file) = File::open(file) else { return };
-    for _ in 0..STEPS {
-        if !matches!(file.try_lock(), Err(fs::TryLockError::WouldBlock)) {
-            return;
-        }
-        std::thread::park_timeout(STEP);
-    }
 }
 
 /// A kill while sled writes a snapshot leaves `snap.*.generating`, which keeps it from opening.

@@ -5,13 +5,16 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::super::{
     catalogue::LogKey,
     codec::{Malformed, put_slice, put_varint, read_slice, read_u8, read_varint},
+    commit::ROW_BYTES_MAX,
     memory::Bounds,
 };
 
-/// A record above this size is split.
-pub(super) const RECORD_BYTES_MAX: usize = 6 * 1024;
-/// Size of a piece of a split record.
-pub(super) const PIECE_BYTES: usize = 7 * 1024;
+/// Most bytes of one value of a tree, checksum and form left out: a record above it is split into
+/// pieces of so many bytes, a row above it is refused.
+///
+/// sled keeps up to 16 values in one page, a few more until it splits or after it merges pages, and
+/// writes a page above 128 KiB into a file of its own that it never syncs.
+pub(super) const VALUE_BYTES_MAX: usize = ROW_BYTES_MAX;
 
 const RUN: u8 = 1;
 const SPLIT: u8 = 2;

@@ -18,8 +18,8 @@
 use super::{
     Trees,
     value::{
-        BoundsRow, PIECE_BYTES, RECORD_BYTES_MAX, Run, bounds_key, piece_key, piece_prefix,
-        run_key, run_seq, seal,
+        BoundsRow, Run, VALUE_BYTES_MAX, bounds_key, piece_key, piece_prefix, run_key, run_seq,
+        seal,
     },
 };
 use crate::store::{
@@ -161,7 +161,7 @@ impl<'a> LogWrites<'a> {
         let mut run_first = tail.start;
         let mut count = 0;
         for (seq, record) in (tail.start..).zip(&tail.entries) {
-            let split = record.len() > RECORD_BYTES_MAX;
+            let split = record.len() > VALUE_BYTES_MAX;
             let full = run.len() + record.len() > RUN_BYTES_MAX || count == RUN_ENTRIES_MAX;
             if count > 0 && (split || full) {
                 self.runs.insert(&run_key(log, run_first), &run)?;
@@ -169,7 +169,7 @@ impl<'a> LogWrites<'a> {
                 count = 0;
             }
             if split {
-                for (number, piece) in record.chunks(PIECE_BYTES).enumerate() {
+                for (number, piece) in record.chunks(VALUE_BYTES_MAX).enumerate() {
                     self.pieces.insert(&piece_key(log, seq, number as u16), piece)?;
                 }
                 self.runs.insert(&run_key(log, seq), &Run::split(record.len()))?;

@@ -1,0 +1,299 @@
+//! A device as the protocol wants it: what it has stored, what it has asked, and what it may expect
+//! next. Every frame a session sends is held against that and against the model.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Instant,
+};
+
+use roamd::{
+    engine::Compared,
+    id::{DeviceId, UserId},
+    refusal::ErrorCode,
+    reply::{Batch, GoAwayReason, Reply, Verdict, Welcome},
+    request::{ClientLimits, Position},
+    seq::InboxSeq,
+    wire,
+};
+
+use super::{
+    driver::{Found, same},
+    model::Model,
+};
+
+/// Where the conversation with the server stands.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Phase {
+    /// Nothing is settled; Hello may have been said under this number.
+    Greeting(u64),
+    /// Told where to go on from.
+    TooLong(Position),
+    /// Has asked to go on from there, under this number.
+    Resuming(u64, Position),
+    Streaming {
+        caught_up: bool,
+    },
+}
+
+/// A way in which the connection has to end.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum End {
+    /// A fatal error.
+    Error(ErrorCode),
+    Away(GoAwayReason),
+    /// Without another word.
+    Quiet,
+}
+
+#[derive(Debug)]
+pub struct Client {
+    pub user: UserId,
+    pub device: DeviceId,
+    pub phase: Phase,
+    /// The last entry stored.
+    pub stored: u64,
+    pub acked: u64,
+    /// What was asked, and the reply once the server has it.
+    pub asked: BTreeMap<u64, Option<Reply>>,
+    pub next_req_id: u64,
+    /// Ends that are due; the first that comes is right.
+    pub ends: Vec<End>,
+    /// An end with OVERLOADED is right, but need not come.
+    pub may_end_overloaded: bool,
+    /// When the server may give up on this device.
+    pub silence: Instant,
+    pub expires: Option<Instant>,
+    /// The engine's latest compare and state for this session.
+    pub compared: Option<Compared>,
+    pub state: Option<Reply>,
+    agreed: ClientLimits,
+    unacked: VecDeque<(u64, usize)>,
+    last: Option<Reply>,
+}
+
+impl Client {
+    pub fn new(user: UserId, device: DeviceId, silence: Instant) -> Self {
+        Self {
+            user,
+            device,
+            phase: Phase::Greeting(0),
+            stored: 0,
+            acked: 0,
+            asked: BTreeMap::new(),
+            next_req_id: 1,
+            ends: Vec::new(),
+            may_end_overloaded: false,
+            silence,
+            expires: None,
+            compared: None,
+            state: None,
+            agreed: ClientLimits::default(),
+            unacked: VecDeque::new(),
+            last: None,
+        }
+    }
+
+    /// What both sides keep to: what the client wants, within what the server allows.
+    pub fn agree(&mut self, model: &Model, wanted: ClientLimits, stored: u64) {
+        let least = |wanted: u32, most: u32| if wanted == 0 { most } else { wanted.min(most) };
+        self.agreed = ClientLimits {
+            unacked_entries: least(wanted.unacked_entries, model.limits.unacked_entries),
+            unacked_bytes: least(wanted.unacked_bytes, model.limits.unacked_bytes),
+            batch_bytes: least(wanted.batch_bytes, 256 * 1024),
+            missed_entries: wanted.missed_entries,
+        };
+        self.go_on_from(stored);
+    }
+
+    fn go_on_from(&mut self, stored: u64) {
+        self.stored = stored;
+        self.acked = stored;
+        self.unacked.clear();
+    }
+
+    pub fn is_open(&self) -> bool {
+        !matches!(self.phase, Phase::Greeting(_)) && self.ends.is_empty()
+    }
+
+    /// Everything up to here is stored; the server may forget it for this session.
+    pub fn ack(&mut self, seq: u64) {
+        self.acked = self.acked.max(seq);
+        while self.unacked.front().is_some_and(|(last, _)| *last <= self.acked) {
+            self.unacked.pop_front();
+        }
+    }
+
+    /// A frame comes in.
+    pub fn receive(&mut self, model: &Model, req_id: u64, reply: Reply) -> Result<(), Found> {
+        if let Some(Reply::GoAway { .. }) = self.last {
+            return Err(format!("a frame after GoAway: {reply:?}"));
+        }
+        match &reply {
+            Reply::Welcome(welcome) => self.welcome(req_id, welcome)?,
+            Reply::TooLong { epoch, head, first, reason, snapshot } => {
+                let Some(compared) = &self.compared else {
+                    return Err("TooLong out of nowhere".into());
+                };
+                let told = (*epoch, *head, *first, Verdict::TooLong(*reason), snapshot);
+                let Compared { epoch, head, first, verdict, snapshot, .. } = compared;
+                same("TooLong", &told, &(*epoch, *head, *first, *verdict, snapshot))?;
+                let at = Position { epoch: *epoch, seq: *head };
+                match self.phase {
+                    // The stream can be overtaken by retention at any time.
+                    Phase::Streaming { .. } if req_id == 0 => {}
+                    Phase::Resuming(asked, _) if req_id == asked => {
+                        self.asked.remove(&req_id);
+                    }
+                    _ => return Err(format!("TooLong {req_id} in {:?}", self.phase)),
+                }
+                self.phase = Phase::TooLong(at);
+            }
+            Reply::Resumed { head } => {
+                let Phase::Resuming(asked, at) = self.phase else {
+                    return Err(format!("Resumed in {:?}", self.phase));
+                };
+                same("number of Resumed", &req_id, &asked)?;
+                same("head of Resumed", &Some(*head), &self.compared.as_ref().map(|c| c.head))?;
+                self.asked.remove(&req_id);
+                self.go_on_from(at.seq.number());
+                self.phase = Phase::Streaming { caught_up: false };
+            }
+            Reply::SyncBatch(batch) => self.batch(model, batch)?,
+            Reply::CaughtUp { seq, .. } => {
+                if !matches!(self.phase, Phase::Streaming { .. }) {
+                    return Err(format!("CaughtUp in {:?}", self.phase));
+                }
+                same("place of CaughtUp", &seq.number(), &self.stored)?;
+                same("state told by CaughtUp", &Some(&reply), &self.state.as_ref())?;
+                self.phase = Phase::Streaming { caught_up: true };
+            }
+            Reply::GoAway { .. } => {}
+            Reply::Refused(refusal) if req_id == 0 => {
+                if !refusal.fatal {
+                    return Err(format!("an error about nothing that was asked: {refusal:?}"));
+                }
+            }
+            reply => self.answer(req_id, reply)?,
+        }
+        self.last = Some(reply);
+        Ok(())
+    }
+
+    fn answer(&mut self, req_id: u64, reply: &Reply) -> Result<(), Found> {
+        let Some(due) = self.asked.remove(&req_id) else {
+            return Err(format!("a reply to {req_id}, which is not outstanding: {reply:?}"));
+        };
+        let mut reply = reply.clone();
+        if let (Reply::Refused(refusal), Phase::Greeting(_)) = (&mut reply, &self.phase) {
+            if !refusal.fatal {
+                return Err(format!("Hello was refused, but not for good: {refusal:?}"));
+            }
+            if due.is_none() {
+                // Refused by the session itself; which way, its end tells.
+                return Ok(());
+            }
+            refusal.fatal = false;
+        }
+        if let (Reply::Refused(_), Phase::Resuming(asked, at)) = (&reply, &self.phase)
+            && *asked == req_id
+        {
+            self.phase = Phase::TooLong(*at);
+        }
+        same(&format!("reply to {req_id}"), &Some(reply), &due)
+    }
+
+    fn welcome(&mut self, req_id: u64, welcome: &Welcome) -> Result<(), Found> {
+        let (Phase::Greeting(hello), Some(compared)) = (&self.phase, &self.compared) else {
+            return Err(format!("Welcome in {:?}", self.phase));
+        };
+        same("number of Welcome", &req_id, hello)?;
+        self.asked.remove(&req_id);
+        let Welcome { user, epoch, head, first, cursor, verdict, unread_total, .. } = welcome;
+        same("user of Welcome", user, &self.user)?;
+        let told = (epoch, head, first, cursor, verdict, unread_total, &welcome.last_client_id);
+        let Compared { epoch, head, first, cursor, verdict, unread_total, .. } = compared;
+        let known = (epoch, head, first, cursor, verdict, unread_total, &compared.last_client_id);
+        same("Welcome", &told, &known)?;
+        let limits = &welcome.limits;
+        let agreed = (limits.unacked_entries, limits.unacked_bytes, limits.batch_bytes);
+        let wanted =
+            (self.agreed.unacked_entries, self.agreed.unacked_bytes, self.agreed.batch_bytes);
+        same("agreed limits", &agreed, &wanted)?;
+        // TooLong follows when the verdict says so, and is taken as coming from the stream.
+        self.phase = Phase::Streaming { caught_up: false };
+        Ok(())
+    }
+
+    /// The stream: no gap, no repetition, the right entries, within what was agreed.
+    fn batch(&mut self, model: &Model, batch: &Batch) -> Result<(), Found> {
+        if !matches!(self.phase, Phase::Streaming { .. }) {
+            return Err(format!("SyncBatch in {:?}", self.phase));
+        }
+        same("start of a batch", &batch.prev.number(), &self.stored)?;
+        let last = batch.last().number();
+        if batch.entries.is_empty() || batch.head < batch.last() {
+            return Err(format!("a batch of {}..={last}, head {}", batch.prev, batch.head));
+        }
+        if batch.head > model.head(&self.user) {
+            return Err(format!("the batch says that the head is {}", batch.head));
+        }
+        let entries = model.entries(&self.user, self.stored + 1, last);
+        same("entries of a batch", &batch.entries, &entries)?;
+        let bytes: usize = batch.entries.iter().map(wire::entry_len).sum();
+        let waiting: usize = self.unacked.iter().map(|(_, bytes)| bytes).sum();
+        let one = batch.entries.len() == 1;
+        let ClientLimits { unacked_entries, unacked_bytes, batch_bytes, .. } = self.agreed;
+        let too_many = last - self.acked > u64::from(unacked_entries);
+        let too_much = waiting >= unacked_bytes as usize
+            || (!one && waiting + bytes > unacked_bytes as usize)
+            || (!one && bytes > batch_bytes as usize);
+        if too_many || too_much {
+            return Err(format!(
+                "{} entries of {bytes} bytes on top of {} and {waiting}, agreed {:?}",
+                batch.entries.len(),
+                self.stored - self.acked,
+                self.agreed
+            ));
+        }
+        self.stored = last;
+        self.unacked.push_back((last, bytes));
+        Ok(())
+    }
+
+    /// The connection is over: it must have been about to end, with the last word for it.
+    pub fn closed(&self) -> Result<String, Found> {
+        let said = match &self.last {
+            Some(Reply::GoAway { reason, .. }) => End::Away(*reason),
+            Some(Reply::Refused(refusal)) if refusal.fatal => End::Error(refusal.code),
+            _ => End::Quiet,
+        };
+        let overloaded = said == End::Error(ErrorCode::Overloaded) && self.may_end_overloaded;
+        if !self.ends.contains(&said) && !overloaded {
+            return Err(format!("closed with {said:?}, but {:?} was due", self.ends));
+        }
+        if said == End::Quiet && !self.asked.is_empty() {
+            return Err(format!("closed without a reply to {:?}", self.asked.keys()));
+        }
+        Ok(match said {
+            End::Error(code) => format!("closed: {code:?}"),
+            End::Away(reason) => format!("closed: {reason:?}"),
+            End::Quiet => "closed: Quiet".into(),
+        })
+    }
+
+    /// Nothing happens any more: everything must have arrived.
+    pub fn settled(&self, model: &Model) -> Result<(), Found> {
+        if !self.ends.is_empty() {
+            return Err(format!("still open, though {:?} is due", self.ends));
+        }
+        if let Some((req_id, _)) = self.asked.first_key_value() {
+            return Err(format!("request {req_id} was never answered"));
+        }
+        if let Phase::Streaming { caught_up } = self.phase {
+            let head = model.head(&self.user);
+            same("where the stream ends", &InboxSeq::new(self.stored), &head)?;
+            same("whether CaughtUp came", &caught_up, &true)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,621 @@
+//! Stands for the daemon: connections with a session each, the directory of who is online, and the
+//! order in which answers, displacements and news are handed out after a flush.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::BytesMut;
+use roamd::{
+    auth::{Key, KeyRing, Scope, Scopes},
+    engine::{Answer, Caller, Command, read},
+    id::SessionId,
+    limits::{HELLO_TIMEOUT, SERVER_FRAME_BYTES_MAX},
+    refusal::{ErrorCode, Refusal},
+    reply::{GoAwayReason, Reply},
+    request::{ClientLimits, Hello, Incoming, Position, Request},
+    seq::InboxSeq,
+    session::{Output, PROTOCOL, Session, SessionContext},
+    store::ReadLimit,
+    wire,
+};
+
+use super::{
+    client::{Client, End, Phase},
+    driver::{Driver, Found},
+    model::Outcome,
+};
+
+const SECRET: &[u8] = b"a secret for tests only, 32 bytes and more";
+/// Connections at a time.
+const CONNECTIONS_MAX: usize = 6;
+
+pub struct Connection {
+    pub id: u64,
+    session: Session,
+    pub client: Client,
+    /// The socket takes nothing at the moment.
+    stalled: bool,
+    /// In the directory.
+    online: bool,
+    closed: bool,
+}
+
+/// Everything that would be lost with the process, and what the devices keep.
+pub struct Shell {
+    pub connections: Vec<Connection>,
+    context: Arc<SessionContext>,
+    /// What devices have stored; they outlive connections and crashes.
+    replicas: Vec<(Caller, Position)>,
+    next_id: u64,
+    /// So many commands find the engine too busy.
+    overloaded: u64,
+    /// Counts whatever goes into or comes out of a session.
+    stirred: u64,
+}
+
+impl Shell {
+    pub fn new(limits: roamd::limits::Limits) -> Result<Self, Found> {
+        let key = Key::hs256(SECRET).map_err(|e| e.to_string())?;
+        let keys = KeyRing::new([key]).map_err(|e| e.to_string())?;
+        Ok(Self {
+            connections: Vec::new(),
+            context: Arc::new(SessionContext { keys, limits }),
+            replicas: Vec::new(),
+            next_id: 1,
+            overloaded: 0,
+            stirred: 0,
+        })
+    }
+}
+
+impl Driver {
+    /// One thing that happens on a connection.
+    pub fn online(&mut self) -> Result<(), Found> {
+        let count = self.shell.connections.len();
+        if count == 0 || (count < CONNECTIONS_MAX && self.plan.dice.chance(1, 5)) {
+            return self.connect();
+        }
+        let at = self.plan.dice.below(count as u64) as usize;
+        let open = self.shell.connections[at].client.is_open();
+        match self.plan.dice.below(40) {
+            0..=11 if open => self.ack(at),
+            12..=15 if open => self.resume(at),
+            16 | 17 if open => {
+                let (client, now) = (&self.shell.connections[at].client, self.now);
+                let (ack, req_id) = (InboxSeq::new(client.stored), client.next_req_id);
+                let client_time_ms = self.plan.dice.below(1 << 40);
+                let pong = Reply::Pong { client_time_ms, time: now.wall };
+                self.say(at, ack, Request::Ping { client_time_ms })?;
+                self.owe(at, req_id, pong);
+                Ok(())
+            }
+            18 | 19 if open => self.misbehave(at),
+            20 if open => {
+                self.end(at, End::Quiet);
+                let ack = InboxSeq::new(self.shell.connections[at].client.stored);
+                self.say(at, ack, Request::Bye)
+            }
+            21..=25 => {
+                let connection = &mut self.shell.connections[at];
+                connection.stalled = !connection.stalled;
+                let line = format!("{} stalled: {}", connection.id, connection.stalled);
+                self.note(line);
+                Ok(())
+            }
+            26 | 27 => {
+                self.note(format!("{} is cut", self.shell.connections[at].id));
+                self.shell.connections.remove(at);
+                Ok(())
+            }
+            28 if self.plan.dice.chance(1, 4) => {
+                self.note("drain".into());
+                for at in 0..self.shell.connections.len() {
+                    self.end(at, End::Away(GoAwayReason::Draining));
+                    self.shell.connections[at].session.handle_drain();
+                }
+                Ok(())
+            }
+            29 => {
+                self.shell.overloaded = self.plan.dice.within(1, 3);
+                self.note(format!("{} commands find no room", self.shell.overloaded));
+                Ok(())
+            }
+            30..=33 => self.settle(),
+            _ => self.connect(),
+        }
+    }
+
+    /// Says a request on an open connection of the device, if there is one.
+    pub fn say_for(&mut self, caller: &Caller, request: &Request) -> Result<bool, Found> {
+        let of = |connection: &Connection| {
+            let client = &connection.client;
+            client.is_open() && (&client.user, &client.device) == (&caller.user, &caller.device)
+        };
+        let Some(at) = self.shell.connections.iter().position(of) else { return Ok(false) };
+        let stored = self.shell.connections[at].client.stored;
+        let ack = if self.plan.dice.chance(1, 4) { stored } else { 0 };
+        self.say(at, InboxSeq::new(ack), request.clone())?;
+        Ok(true)
+    }
+
+    fn connect(&mut self) -> Result<(), Found> {
+        let caller = self.plan.caller(&self.model);
+        let now = self.now;
+        let id = self.shell.next_id;
+        self.shell.next_id += 1;
+        let context = Arc::clone(&self.shell.context);
+        let mut client =
+            Client::new(caller.user.clone(), caller.device.clone(), now.mono + HELLO_TIMEOUT);
+        let session = Session::new(Arc::clone(&context), SessionId::new(id), now);
+        let own = |held: &&(Caller, Position)| {
+            (&held.0.user, &held.0.device) == (&caller.user, &caller.device)
+        };
+        let replica = self.shell.replicas.iter().find(own).map(|(_, at)| *at);
+        if let Some(at) = replica
+            && at.seq > self.durable.head(&caller.user)
+        {
+            return Err(format!("{caller:?} stored {} which the server does not have", at.seq));
+        }
+        let resume = match self.plan.dice.below(10) {
+            0 => None,
+            1 => Some(self.plan.position(&self.model, &caller)),
+            _ => replica,
+        };
+        let limits = ClientLimits {
+            unacked_entries: *self.plan.dice.pick(&[0, 0, 1, 3, 10]),
+            unacked_bytes: *self.plan.dice.pick(&[0, 0, 1, 300, 5_000]),
+            batch_bytes: *self.plan.dice.pick(&[0, 0, 1, 500]),
+            missed_entries: *self.plan.dice.pick(&[0, 0, 0, 3]),
+        };
+        let (mut lives, mut scopes) = (Duration::from_secs(86_400), Scopes::of(&[Scope::Client]));
+        let (mut protocol, mut spoilt) = ((PROTOCOL, PROTOCOL + 1), "");
+        let odd = self.plan.dice.below(60);
+        let end = match odd {
+            0 => {
+                protocol = (0, 0);
+                Some(ErrorCode::ClientTooOld)
+            }
+            1 => {
+                protocol = (PROTOCOL + 1, PROTOCOL + 9);
+                Some(ErrorCode::ServerTooOld)
+            }
+            2 => {
+                spoilt = "x";
+                Some(ErrorCode::Unauthenticated)
+            }
+            3 => {
+                scopes = Scopes::NONE;
+                Some(ErrorCode::ForbiddenScope)
+            }
+            4 => {
+                lives = Duration::ZERO;
+                Some(ErrorCode::TokenExpired)
+            }
+            5 | 6 => {
+                lives = Duration::from_secs(3);
+                None
+            }
+            7 => Some(ErrorCode::HelloExpected),
+            _ => None,
+        };
+        let other = caller.device.as_str() == "p" && odd == 8;
+        let device = roamd::id::DeviceId::new("q").ok().filter(|_| other);
+        let end = if other { Some(ErrorCode::Unauthenticated) } else { end };
+        // Whole seconds, rounded down first, so that the end is known to the millisecond.
+        let made = roamd::time::Timestamp::from_millis(now.wall.millis() / 1000 * 1000);
+        let token = context
+            .keys
+            .mint(&caller.user, device.as_ref(), scopes, lives, made)
+            .map_err(|e| e.to_string())?;
+        let left = made.plus(lives).millis().saturating_sub(now.wall.millis());
+        client.agree(&self.model, limits, resume.map_or(0, |at| at.seq.number()));
+        let hello = Hello {
+            protocol_min: protocol.0,
+            protocol_max: protocol.1,
+            token: format!("{token}{spoilt}").into(),
+            device: caller.device.clone(),
+            platform: "model".into(),
+            resume,
+            limits,
+        };
+        let line = format!("{id} connects: {caller:?} {resume:?} {limits:?} odd {odd}");
+        self.note(line);
+        let stalled = self.plan.dice.chance(1, 10);
+        self.shell.connections.push(Connection {
+            id,
+            session,
+            client,
+            stalled,
+            online: false,
+            closed: false,
+        });
+        let at = self.shell.connections.len() - 1;
+        if odd == 9 {
+            // Says nothing at all.
+            return Ok(());
+        }
+        if let Some(code) = end {
+            self.end(at, End::Error(code));
+        } else {
+            self.shell.connections[at].client.expires =
+                Some(now.mono + Duration::from_millis(left));
+        }
+        let request = match odd {
+            7 => Request::Ping { client_time_ms: 1 },
+            _ => Request::Hello(hello),
+        };
+        self.say(at, InboxSeq::ZERO, request)
+    }
+
+    fn say(&mut self, at: usize, ack: InboxSeq, request: Request) -> Result<(), Found> {
+        let hold = self.model.limits.heartbeat_interval * 3;
+        let now = self.now;
+        let connection = &mut self.shell.connections[at];
+        if !connection.session.wants_input() {
+            // As the daemon: what is not read waits in the socket; here it is not said at all.
+            return Ok(());
+        }
+        let client = &mut connection.client;
+        let req_id = client.next_req_id;
+        client.next_req_id += 1;
+        client.ack(ack.number());
+        match &request {
+            Request::Ack(seq) => client.ack(seq.number().min(client.stored)),
+            Request::Bye | Request::Unknown => {}
+            Request::Hello(_) if client.phase == Phase::Greeting(0) => {
+                client.phase = Phase::Greeting(req_id);
+                client.asked.insert(req_id, None);
+            }
+            Request::Resume(at) if matches!(client.phase, Phase::TooLong(_)) => {
+                client.phase = Phase::Resuming(req_id, *at);
+                client.asked.insert(req_id, None);
+            }
+            _ => {
+                client.asked.insert(req_id, None);
+            }
+        }
+        if connection.session.is_open() {
+            connection.client.silence = now.mono + hold;
+        }
+        let line = format!("{} says {req_id}, ack {ack}: {request:?}", connection.id);
+        self.note(line);
+        self.shell.connections[at].session.handle_frame(now, Incoming { req_id, ack, request });
+        Ok(())
+    }
+
+    fn ack(&mut self, at: usize) -> Result<(), Found> {
+        let client = &self.shell.connections[at].client;
+        let (acked, stored) = (client.acked, client.stored);
+        let seq = match self.plan.dice.below(4) {
+            0 => self.plan.dice.within(acked.min(stored), stored),
+            1 => self.plan.dice.below(stored + 1),
+            _ => stored,
+        };
+        self.say(at, InboxSeq::ZERO, Request::Ack(InboxSeq::new(seq)))
+    }
+
+    /// After TooLong: usually what was told; sometimes something else.
+    fn resume(&mut self, at: usize) -> Result<(), Found> {
+        let client = &self.shell.connections[at].client;
+        let Phase::TooLong(told) = client.phase else { return self.ack(at) };
+        let caller = Caller {
+            user: client.user.clone(),
+            device: client.device.clone(),
+            session: SessionId::new(0),
+        };
+        let position = match self.plan.dice.below(6) {
+            0 => self.plan.position(&self.model, &caller),
+            _ => told,
+        };
+        self.say(at, InboxSeq::ZERO, Request::Resume(position))
+    }
+
+    fn misbehave(&mut self, at: usize) -> Result<(), Found> {
+        let client = &self.shell.connections[at].client;
+        let beyond = InboxSeq::new(self.model.head(&client.user).number().max(client.stored) + 5);
+        let streaming = matches!(client.phase, Phase::Streaming { .. });
+        let zero = InboxSeq::ZERO;
+        match self.plan.dice.below(4) {
+            0 => {
+                self.end(at, End::Error(ErrorCode::AckBeyondSent));
+                self.say(at, beyond, Request::GetUnread { conversations: vec![], explain: true })
+            }
+            1 => {
+                self.end(at, End::Error(ErrorCode::AckBeyondSent));
+                self.say(at, zero, Request::Ack(beyond))
+            }
+            2 if streaming => {
+                self.end(at, End::Error(ErrorCode::WrongState));
+                let position = Position { epoch: self.model.epoch, seq: zero };
+                self.say(at, zero, Request::Resume(position))
+            }
+            _ => {
+                let req_id = client.next_req_id;
+                self.say(at, zero, Request::Unknown)?;
+                let client = &mut self.shell.connections[at].client;
+                client.asked.insert(req_id, None);
+                let detail = "this server knows no such request";
+                let refusal = Refusal::new(ErrorCode::UnknownRequest, detail);
+                self.owe(at, req_id, Reply::Refused(refusal));
+                Ok(())
+            }
+        }
+    }
+
+    fn end(&mut self, at: usize, end: End) {
+        self.shell.connections[at].client.ends.push(end);
+    }
+
+    /// The reply to a request is known now.
+    fn owe(&mut self, at: usize, req_id: u64, reply: Reply) {
+        if let Some(due) = self.shell.connections[at].client.asked.get_mut(&req_id) {
+            *due = Some(reply);
+        }
+    }
+
+    /// Does what sessions want, as far as their sockets take it.
+    pub fn pump(&mut self) -> Result<(), Found> {
+        for at in 0..self.shell.connections.len() {
+            for turn in 0.. {
+                let connection = &mut self.shell.connections[at];
+                if connection.closed || connection.stalled {
+                    break;
+                }
+                let id = connection.id;
+                let Some(output) = connection.session.poll_output() else { break };
+                if turn > 10_000 {
+                    return Err(format!("connection {id} never has enough: {output:?}"));
+                }
+                self.output(at, output).map_err(|found| format!("connection {id}: {found}"))?;
+            }
+        }
+        self.shell.connections.retain(|connection| !connection.closed);
+        Ok(())
+    }
+
+    fn output(&mut self, at: usize, output: Output) -> Result<(), Found> {
+        self.shell.stirred += 1;
+        let connection = &mut self.shell.connections[at];
+        match output {
+            Output::Frame(req_id, reply) => {
+                let mut frame = BytesMut::new();
+                wire::encode_server(req_id, &reply, &mut frame);
+                if frame.len() > SERVER_FRAME_BYTES_MAX + 5 {
+                    return Err(format!("a frame of {} bytes", frame.len()));
+                }
+                let client = &mut connection.client;
+                let kind = match &reply {
+                    Reply::TooLong { .. }
+                        if client.phase == (Phase::Streaming { caught_up: true }) =>
+                    {
+                        Some("TooLong in the stream")
+                    }
+                    Reply::CaughtUp { .. } => Some("CaughtUp"),
+                    Reply::Resumed { .. } => Some("Resumed"),
+                    Reply::SyncBatch(_) => Some("SyncBatch"),
+                    _ => None,
+                };
+                if let Some(kind) = kind {
+                    *self.tally.entry(format!("frame: {kind}")).or_default() += 1;
+                }
+                client.receive(&self.durable, req_id, reply)?;
+                self.store_replica(at);
+                Ok(())
+            }
+            Output::Submit(number, caller, command) => {
+                let id = connection.id;
+                if (&caller.user, &caller.device)
+                    != (&connection.client.user, &connection.client.device)
+                {
+                    return Err(format!("speaks for {caller:?}"));
+                }
+                if self.shell.overloaded > 0 {
+                    self.shell.overloaded -= 1;
+                    self.note(format!("{id} finds no room for {number}: {command:?}"));
+                    if let Command::Cursor(_) = command {
+                        // The next ack says more, so nothing has to happen; it may be taken for
+                        // something that the session cannot do without.
+                        self.shell.connections[at].client.may_end_overloaded = true;
+                        self.shell.connections[at].session.handle_overloaded(number);
+                        return Ok(());
+                    }
+                    let detail = "the server has too much to do; try again";
+                    let refusal = Refusal::new(ErrorCode::Overloaded, detail);
+                    self.owe(at, number, Reply::Refused(refusal));
+                    if number == 0 || matches!(command, Command::Attach { .. }) {
+                        self.end(at, End::Error(ErrorCode::Overloaded));
+                    }
+                    self.shell.connections[at].session.handle_overloaded(number);
+                    return Ok(());
+                }
+                self.apply(Some((id, number)), caller, command)
+            }
+            Output::Read { after, upto, entries, bytes } => {
+                let kept = self.model.limits.inbox_entries;
+                let most = ReadLimit { entries, bytes };
+                let user = connection.client.user.clone();
+                let reader = self.reader();
+                let read = read::entries(&reader, &user, after, upto, most, kept);
+                let session = &mut self.shell.connections[at].session;
+                match read.map_err(|e| e.to_string())? {
+                    Some(entries) => {
+                        let bytes = entries.iter().map(wire::entry_len).sum();
+                        session.handle_batch(entries, bytes);
+                    }
+                    None => session.handle_trimmed(),
+                }
+                Ok(())
+            }
+            Output::Close => {
+                connection.closed = true;
+                let kind = connection.client.closed()?;
+                *self.tally.entry(kind).or_default() += 1;
+                Ok(())
+            }
+        }
+    }
+
+    /// What the device has is on its own disk.
+    fn store_replica(&mut self, at: usize) {
+        let client = &self.shell.connections[at].client;
+        let Phase::Streaming { .. } = client.phase else { return };
+        // TooLong follows a Welcome that says so; until Resume nothing is adopted.
+        if client
+            .compared
+            .as_ref()
+            .is_some_and(|c| matches!(c.verdict, roamd::reply::Verdict::TooLong(_)))
+        {
+            return;
+        }
+        let caller = Caller {
+            user: client.user.clone(),
+            device: client.device.clone(),
+            session: SessionId::new(0),
+        };
+        let position = Position { epoch: self.model.epoch, seq: InboxSeq::new(client.stored) };
+        self.shell.replicas.retain(|(held, _)| *held != caller);
+        self.shell.replicas.push((caller, position));
+    }
+
+    /// A command was applied: whoever attaches displaces the device's older session.
+    pub fn applied(&mut self, origin: u64, answer: &Answer) {
+        let Answer::Attached(_) = answer else { return };
+        let Some(new) = self.shell.connections.iter().position(|c| c.id == origin) else { return };
+        let device = |connection: &Connection| {
+            (connection.client.user.clone(), connection.client.device.clone())
+        };
+        let own = device(&self.shell.connections[new]);
+        for connection in &mut self.shell.connections {
+            if connection.online && device(connection) == own {
+                connection.online = false;
+                self.displaced.push(connection.id);
+            }
+        }
+        self.shell.connections[new].online = true;
+    }
+
+    /// After a flush, first of all.
+    pub fn displace(&mut self) {
+        for id in std::mem::take(&mut self.displaced) {
+            if let Some(at) = self.shell.connections.iter().position(|c| c.id == id) {
+                self.end(at, End::Away(GoAwayReason::Replaced));
+                self.shell.connections[at].session.handle_displaced();
+            }
+        }
+    }
+
+    /// After a flush: an answer goes to the session that asked.
+    pub fn deliver(&mut self, origin: (u64, u64), outcome: Outcome) {
+        self.shell.stirred += 1;
+        let now = self.now;
+        let (id, number) = origin;
+        let hold = self.model.limits.heartbeat_interval * 3;
+        let Some(at) = self.shell.connections.iter().position(|c| c.id == id) else { return };
+        let Connection { session, client, .. } = &mut self.shell.connections[at];
+        match outcome {
+            Outcome::Nothing => {}
+            Outcome::Reply(reply) => {
+                if let (Phase::Greeting(_), Reply::Refused(refusal)) = (&client.phase, &reply) {
+                    client.ends.push(End::Error(refusal.code));
+                }
+                if let Some(due) = client.asked.get_mut(&number) {
+                    *due = Some(reply.clone());
+                }
+                session.handle_reply(number, reply);
+            }
+            Outcome::Attached(compared) => {
+                client.compared = Some(compared.clone());
+                client.silence = now.mono + hold;
+                session.handle_answer(now, number, Answer::Attached(Box::new(compared)));
+            }
+            Outcome::Resumed(compared) => {
+                client.compared = Some(compared.clone());
+                session.handle_answer(now, number, Answer::Resumed(Box::new(compared)));
+            }
+            Outcome::CaughtUp { seq, unread_total, changed, complete } => {
+                let state =
+                    Reply::CaughtUp { seq, unread_total, changed: changed.clone(), complete };
+                client.state = Some(state);
+                let answer = Answer::CaughtUp { seq, unread_total, changed, complete };
+                session.handle_answer(now, number, answer);
+            }
+        }
+    }
+
+    /// After a flush, last: inboxes that grew.
+    pub fn tell_heads(&mut self, grown: &std::collections::BTreeSet<roamd::id::UserId>) {
+        for connection in &mut self.shell.connections {
+            if connection.online && grown.contains(&connection.client.user) {
+                let head = self.durable.head(&connection.client.user);
+                connection.session.handle_head(head);
+            }
+        }
+    }
+
+    /// The earliest end by silence or expiry.
+    pub fn session_deadline(&self) -> Option<std::time::Instant> {
+        self.shell.connections.iter().filter_map(|c| c.session.deadline()).min()
+    }
+
+    /// Ends those whose time has come, which must be exactly those.
+    pub fn time_out(&mut self) -> Result<(), Found> {
+        let now = self.now;
+        for at in 0..self.shell.connections.len() {
+            let Connection { id, session, client, .. } = &mut self.shell.connections[at];
+            let due = session.deadline().is_some_and(|due| due <= now.mono);
+            let expired = client.expires.is_some_and(|at| at <= now.mono);
+            let silent = client.silence <= now.mono;
+            if due != (expired || silent) && session.deadline().is_some() {
+                return Err(format!("connection {id}: timeout {due}, expected {expired} {silent}"));
+            }
+            if !due {
+                continue;
+            }
+            let end = match &client.phase {
+                _ if expired => End::Away(GoAwayReason::TokenExpired),
+                _ if client.compared.is_none() => End::Error(ErrorCode::HelloTimeout),
+                _ => End::Away(GoAwayReason::Idle),
+            };
+            client.ends.push(end);
+            session.handle_timeout(now);
+        }
+        Ok(())
+    }
+
+    /// Lets everything come to rest and looks whether everything has arrived.
+    pub fn settle(&mut self) -> Result<(), Found> {
+        self.note("settle".into());
+        self.shell.overloaded = 0;
+        for connection in &mut self.shell.connections {
+            connection.stalled = false;
+        }
+        for turn in 0.. {
+            let before = self.shell.stirred;
+            self.pump()?;
+            self.flush()?;
+            self.pump()?;
+            for at in 0..self.shell.connections.len() {
+                let client = &self.shell.connections[at].client;
+                if client.is_open() && client.acked < client.stored {
+                    let seq = InboxSeq::new(client.stored);
+                    self.say(at, InboxSeq::ZERO, Request::Ack(seq))?;
+                }
+            }
+            self.pump()?;
+            if self.shell.stirred == before {
+                break;
+            }
+            if turn > 10_000 {
+                return Err("it never comes to rest".into());
+            }
+        }
+        for connection in &self.shell.connections {
+            let silent = matches!(connection.client.phase, Phase::Greeting(0));
+            if !silent {
+                let id = connection.id;
+                let settled = connection.client.settled(&self.model);
+                settled.map_err(|found| format!("connection {id}: {found}"))?;
+            }
+        }
+        Ok(())
+    }
+}
