@@ -1,0 +1,197 @@
+//! `roam`: the client's command line.
+
+mod device_state;
+mod failure;
+mod group;
+mod login;
+mod look;
+mod profile;
+mod recv;
+mod send;
+mod show;
+mod sync;
+
+use std::{
+    future::Future,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use clap::{Args, Parser, Subcommand};
+
+use self::{failure::Failure, login::Login};
+use super::{
+    exit::Exit,
+    output::{Format, Output},
+    replay::{self, ReplayArgs},
+};
+
+const EXAMPLES: &str = "\
+First steps, with roamd running on this machine:
+  roam profile add alice --token \"$(roamd token mint --user alice)\"
+  roam profile add bob --token \"$(roamd token mint --user bob)\"
+  roam send --profile alice @bob hi bob
+  roam recv --profile bob -f
+
+Data goes to stdout, everything else to stderr. Flags come before ROAM_* variables, these before the
+profile.
+
+Exit status: 0 ok, 1 failed, 2 usage, 3 configuration, 4 cannot connect, 5 the server refused,
+6 timeout, 7 a guarantee was broken, 8 an objective was missed, 130 interrupted.";
+
+/// Client of roamd: send, receive, look, check.
+#[derive(Debug, Parser)]
+#[command(name = "roam", version, after_help = EXAMPLES)]
+struct Roam {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options of every command.
+#[derive(Args)]
+struct Global {
+    /// HOST:PORT [default: that of the profile, else 127.0.0.1:7100].
+    #[arg(long, global = true, value_name = "ADDRESS", env = "ROAM_SERVER")]
+    server: Option<String>,
+    /// Who this is; only to be sure that the token is not somebody else's.
+    #[arg(long, global = true, value_name = "USER", env = "ROAM_USER")]
+    user: Option<String>,
+    /// A token by `roamd token mint`. Others on this machine can see command lines: better ROAM_TOKEN
+    /// or a profile.
+    #[arg(long, global = true, value_name = "TOKEN", env = "ROAM_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// The name of this installation [default: roam for recv, roam-ask for commands that only ask].
+    #[arg(long, global = true, value_name = "DEVICE", env = "ROAM_DEVICE")]
+    device: Option<String>,
+    /// The profile to use [default: see `roam profile use`].
+    #[arg(long, global = true, value_name = "NAME", env = "ROAM_PROFILE")]
+    profile: Option<String>,
+    /// How long to wait for the server, such as 500ms or 1m.
+    #[arg(long, global = true, value_name = "TIME", default_value = "10s", env = "ROAM_TIMEOUT",
+        value_parser = crate::config::parse_duration)]
+    timeout: Duration,
+    /// How data is printed.
+    #[arg(short, long, global = true, value_name = "FORMAT", default_value = "table")]
+    output: Format,
+}
+
+impl std::fmt::Debug for Global {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Without the token, which is a secret.
+        f.debug_struct("Global").field("server", &self.server).finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Remember servers and tokens by name.
+    #[command(subcommand)]
+    Profile(profile::ProfileCommand),
+    /// Is the server there, and how fast does it answer?
+    Ping(look::PingArgs),
+    /// Send a message.
+    Send(send::SendArgs),
+    /// Receive: every message once.
+    Recv(recv::RecvArgs),
+    /// Compare versions and catch up, and show how.
+    Sync(sync::SyncArgs),
+    /// Show messages of a conversation.
+    History(look::HistoryArgs),
+    /// List conversations, the newest first.
+    Convs(look::ConvsArgs),
+    /// What is unread, and why.
+    Unread(look::UnreadArgs),
+    /// Mark as read.
+    Read(look::ReadArgs),
+    /// Groups and their members.
+    #[command(subcommand)]
+    Group(group::GroupCommand),
+    /// Replay chat logs through a daemon, and check every device.
+    Replay(ReplayArgs),
+}
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn run() -> Exit {
+    let Roam { global, command } = Roam::parse();
+    if let Command::Replay(args) = &command {
+        return replay::run(args);
+    }
+    match dispatch(&global, command) {
+        Ok(()) => Exit::Ok,
+        Err(failure) => failure.tell(),
+    }
+}
+
+fn dispatch(global: &Global, command: Command) -> Result<(), Failure> {
+    let output = Output::new(global.output);
+    if let Command::Profile(command) = &command {
+        return profile::run(global, command, output);
+    }
+    let login = Login::find(global)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Exit::Failed, format!("cannot start: {error}"), ""))?;
+    let outcome = runtime.block_on(perform(global, &login, command, output));
+    // Somebody may still be waiting for stdin or a lock: nobody waits for them.
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn perform(
+    global: &Global,
+    login: &Login,
+    command: Command,
+    output: Output,
+) -> Result<(), Failure> {
+    let soon = Some(global.timeout);
+    match command {
+        Command::Recv(args) => recv::run(login, &args, output).await,
+        Command::Send(args) => within(None, send::run(login, &args, output)).await,
+        Command::Ping(args) => within(soon, look::ping(login, &args, output)).await,
+        Command::Sync(args) => within(soon, sync::run(login, &args, output)).await,
+        Command::History(args) => within(soon, look::history(login, &args, output)).await,
+        Command::Convs(args) => within(soon, look::convs(login, &args, output)).await,
+        Command::Unread(args) => within(soon, look::unread(login, &args, output)).await,
+        Command::Read(args) => within(soon, look::read(login, &args, output)).await,
+        Command::Group(command) => within(soon, group::run(login, &command, output)).await,
+        Command::Profile(_) | Command::Replay(_) => Ok(()),
+    }
+}
+
+/// The outcome of a command, unless the time is over or somebody interrupts.
+async fn within(
+    most: Option<Duration>,
+    command: impl Future<Output = Result<(), Failure>>,
+) -> Result<(), Failure> {
+    let time_over = async {
+        match most {
+            Some(most) => tokio::time::sleep(most).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        outcome = command => outcome,
+        () = time_over => Err(no_answer()),
+        () = interrupted() => Err(Failure::new(Exit::Interrupted, "", "")),
+    }
+}
+
+fn no_answer() -> Failure {
+    let text = "the server has not answered in time";
+    Failure::new(Exit::Timeout, text, "--timeout gives it longer")
+}
+
+/// Waits for Ctrl-C.
+async fn interrupted() {
+    if tokio::signal::ctrl_c().await.is_err() {
+        std::future::pending().await
+    }
+}
+
+fn unix_millis() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
