@@ -6,12 +6,18 @@
 
 use std::{
     io,
+    net::Shutdown,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
 use bytes::{Buf, BytesMut};
-use tokio::{net::TcpStream, task::yield_now, time::sleep_until};
+use socket2::SockRef;
+use tokio::{
+    net::TcpStream,
+    task::yield_now,
+    time::{sleep_until, timeout},
+};
 
 use super::{Shared, feed::Feed};
 use crate::{
@@ -32,6 +38,8 @@ const OUT_BYTES_MAX: usize = 512 * 1024;
 const READ_BYTES: usize = 16 * 1024;
 /// How long the last bytes may take once a connection is to close.
 const CLOSE_TIME_MAX: Duration = Duration::from_secs(5);
+/// How long a peer that has been told everything may take to close as well.
+const LINGER_TIME_MAX: Duration = Duration::from_secs(1);
 
 pub(super) struct Connection {
     shared: Arc<Shared>,
@@ -50,12 +58,7 @@ pub(super) struct Connection {
 impl Drop for Connection {
     /// However it ends, the engine's side hears of it.
     fn drop(&mut self) {
-        self.greeted();
-        if self.attached
-            && let Some(caller) = self.session.caller()
-        {
-            self.shared.submitter.detach(caller.clone());
-        }
+        self.leave();
     }
 }
 
@@ -78,8 +81,34 @@ impl Connection {
 
     /// Serves until the connection is over. Every end is an end of this function.
     pub(super) async fn run(mut self, stream: TcpStream) {
-        if let Err(error) = self.serve(&stream).await {
+        let ended = self.serve(&stream).await;
+        self.leave();
+        let ended = match ended {
+            Ok(()) => timeout(LINGER_TIME_MAX, self.linger(&stream)).await.unwrap_or(Ok(())),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = ended {
             tracing::debug!(session = self.session.id().number(), %error, "connection ended");
+        }
+    }
+
+    /// Says that nothing more will come, and drops what the peer still says. A socket closed with
+    /// bytes unread resets the connection, and the last frames could be lost on their way.
+    async fn linger(&mut self, stream: &TcpStream) -> io::Result<()> {
+        SockRef::from(stream).shutdown(Shutdown::Write)?;
+        loop {
+            stream.readable().await?;
+            self.read(stream)?;
+        }
+    }
+
+    /// The session is over for everybody else. Once.
+    fn leave(&mut self) {
+        self.greeted();
+        if std::mem::take(&mut self.attached)
+            && let Some(caller) = self.session.caller()
+        {
+            self.shared.submitter.detach(caller.clone());
         }
     }
 
