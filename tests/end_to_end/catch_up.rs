@@ -93,8 +93,6 @@ fn a_batch_keeps_the_size_the_client_wants() {
     assert_eq!(shapes[..3], [(1, 2), (3, 3), (4, 7)], "batches are filled");
 }
 
-/// Cause: output that found no room was taken up again only when something else happened.
-/// Fix: what the socket has taken makes room, and that is reason enough.
 #[test]
 fn a_big_backlog_needs_no_nudge() {
     let daemon = Daemon::start();
@@ -196,7 +194,7 @@ fn retention_may_overtake_a_session() {
     assert_eq!(bob.texts().last().unwrap(), "live");
 }
 
-/// A few entries are left between what the device has and what is kept: the numbers stay true.
+/// The default retention, met to the entry.
 #[test]
 fn retention_beyond_a_thousand() {
     let daemon = Daemon::start();

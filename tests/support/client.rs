@@ -102,6 +102,12 @@ impl Client {
 
     // What is said.
 
+    /// A request with this number will be said in bytes of its own.
+    pub fn expect_reply(&mut self, req_id: u64) {
+        self.last_req = self.last_req.max(req_id);
+        self.waiting.push(req_id);
+    }
+
     /// Any bytes. A connection that the server has closed takes them without a word.
     pub fn write(&mut self, bytes: &[u8]) {
         let _ = self.stream.write_all(bytes);
