@@ -4,7 +4,7 @@
 //! Nothing here sleeps. Whatever is waited for has [`DEADLINE`]; when it passes, the test fails and
 //! prints what the daemon logged.
 
-#![allow(dead_code, reason = "every test binary uses its own part")]
+#![allow(dead_code, unused_imports, reason = "every test binary uses its own part")]
 
 pub mod client;
 pub mod daemon;
