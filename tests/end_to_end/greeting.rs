@@ -17,7 +17,7 @@ use roamd::{
 
 use crate::{
     expect,
-    support::{DEADLINE, Daemon, peer, text},
+    support::{DEADLINE, Daemon, daemon::until, peer, text},
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -123,7 +123,7 @@ fn a_token_from_the_command_line_is_good() {
 fn a_session_ends_with_its_token() {
     let daemon = Daemon::start();
     let issued = SystemTime::now();
-    let ttl = Duration::from_secs(2);
+    let ttl = Duration::from_secs(3);
     let token = daemon.mint("alice", None, &[Scope::Client], ttl, issued);
     let mut client = daemon.open(Hello { token, ..daemon.greeting("alice", "phone") });
     client.end().gone(proto::GoAwayReason::TokenExpired);
@@ -228,10 +228,10 @@ fn beyond_the_connections_configured_one_is_told_so() {
     let _two = daemon.login("bob", "phone");
     daemon.connect().end().fatally(ErrorCode::Overloaded);
     one.bye();
-    crate::support::daemon::until("a free place", || {
+    until("a free place", || {
         let mut client = daemon.connect();
-        client.post(Body::Hello(daemon.greeting("carol", "phone")));
-        client.finish();
-        client.end().error.is_none().then_some(())
+        let posted = client.post(Body::Hello(daemon.greeting("carol", "phone")));
+        let reply = client.reply_or_end(posted)?;
+        matches!(reply, server_frame::Body::Welcome(_)).then_some(())
     });
 }

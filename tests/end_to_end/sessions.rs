@@ -216,7 +216,7 @@ fn a_reader_that_never_reads_is_let_go() {
         }
     }
     let mut stalled = daemon.resume("bob", "phone", at);
-    // It reads Welcome and not much more of 48 MB, which is more than sockets buffer; alice goes on as before.
+    // It reads Welcome and no more of 48 MB than sockets buffer; alice goes on as before.
     let start = Instant::now();
     let mut number = 800;
     until("the stalled reader to be let go", || {
