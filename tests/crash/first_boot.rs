@@ -56,7 +56,7 @@ fn first_boot_survives_a_kill_at_any_write() {
         };
         let first = if count == LAST_POINT { number } else { draw() };
         let points = [first, draw()];
-        let dir = tempfile::tempdir().unwrap();
+        let dir = tempfile::Builder::new().prefix("roamd-crash-").tempdir().unwrap();
         let mut lives = Lives {
             launch: Launch::small_store(&dir.path().join("data")),
             ledger: None,

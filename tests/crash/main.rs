@@ -46,7 +46,7 @@ fn acked_data_survives_kill_9() {
     let rounds = setting("CRASH_ROUNDS", 50);
     let replay = format!("CRASH_SEED={seed} CRASH_ROUNDS={rounds} cargo test --test crash acked");
     println!("{replay}");
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempfile::Builder::new().prefix("roamd-crash-").tempdir().unwrap();
     let mut run = Run::begin(seed, dir.path());
     for round in 0..rounds {
         let complaints = run.round(round, round + 1 == rounds);

@@ -83,10 +83,14 @@ fn acked_data_survives_a_power_cut() {
     println!("{replay}");
     let began = Instant::now();
     let mut rng = StdRng::seed_from_u64(seed);
-    let (mut acked, mut open, mut stopped) = (0, 0, 0);
+    let (mut drives, mut acked, mut open, mut stopped) = (0, 0, 0, 0);
     let mut left = rounds;
     while left > 0 {
         let mut run = Run::begin(rng.random());
+        if drives % 2 == 1 {
+            run.launch.rarely_checkpoint();
+        }
+        drives += 1;
         for _ in 0..left.min(ROUNDS_PER_DRIVE) {
             let complaints = run.round();
             assert!(complaints.is_empty(), "{}again: {replay}", list(&complaints));

@@ -48,6 +48,14 @@ impl Launch {
         Self { data: data.to_owned(), env, under: Vec::new() }
     }
 
+    /// With so much memory that nothing is moved to the trees in one life: the journal alone keeps
+    /// what was acked, over many segments.
+    pub fn rarely_checkpoint(&mut self) {
+        self.env.retain(|(name, _)| !name.contains("MEMORY") && !name.contains("CHECKPOINT"));
+        self.env.push(("ROAMD_STORE__MEMORY_BYTES", "64MiB".to_owned()));
+        self.env.push(("ROAMD_STORE__CHECKPOINT_INTERVAL", "1h".to_owned()));
+    }
+
     fn command(&self, under: &[OsString]) -> Command {
         let roamd = env!("CARGO_BIN_EXE_roamd");
         let mut command = match under.split_first() {
