@@ -38,7 +38,8 @@ fn stat(store: &Store) -> Result<(), StoreError> {
     let mut text = format!("epoch {}\napplied {}\n", store.epoch(), stat.applied);
     for kind in LogKind::ALL {
         let logs = store.reader().logs(kind)?;
-        let records: u64 = logs.iter().map(|(_, bounds)| bounds.last + 1 - bounds.first).sum();
+        let bounds = logs.iter().filter_map(|(_, bounds)| *bounds);
+        let records: u64 = bounds.map(|bounds| bounds.last + 1 - bounds.first).sum();
         text.push_str(&format!("{} {} logs {records} records\n", kind.tree(), logs.len()));
     }
     text.push_str(&format!("trees {} bytes\n", stat.trees_bytes));
