@@ -28,6 +28,7 @@ pub mod sent;
 
 // Level 3, behaviour without input and output.
 pub mod engine;
+pub mod inspect;
 
 // Level 4, one device on one connection, without the connection.
 pub mod session;

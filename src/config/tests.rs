@@ -132,7 +132,7 @@ fn rules_name_the_origin_of_the_value() {
         ("ROAMD_LIMITS__UNACKED_BYTES", "63KiB"),
         ("ROAMD_LIMITS__FANOUT_MEMBERS", "1"),
         ("ROAMD_LIMITS__HEARTBEAT_INTERVAL", "999ms"),
-        ("ROAMD_STORE__MEMORY_BYTES", "1023KiB"),
+        ("ROAMD_STORE__MEMORY_BYTES", "63KiB"),
         ("ROAMD_STORE__CHECKPOINT_INTERVAL", "0s"),
     ] {
         let error = error("", &[(name, value)]);

@@ -56,9 +56,9 @@ pub(super) struct Connection {
 }
 
 impl Drop for Connection {
-    /// Also when something panics.
+    /// However it ends, the engine's side hears of it.
     fn drop(&mut self) {
-        self.release();
+        self.leave();
     }
 }
 
@@ -82,7 +82,7 @@ impl Connection {
     /// Serves until the connection is over. Every end is an end of this function.
     pub(super) async fn run(mut self, stream: TcpStream) {
         let ended = self.serve(&stream).await;
-        self.release();
+        self.leave();
         let ended = match ended {
             Ok(()) => timeout(LINGER_TIME_MAX, self.linger(&stream)).await.unwrap_or(Ok(())),
             Err(error) => Err(error),
@@ -102,8 +102,8 @@ impl Connection {
         }
     }
 
-    /// The engine's side hears that the session is over.
-    fn release(&mut self) {
+    /// The session is over for everybody else. Once.
+    fn leave(&mut self) {
         self.greeted();
         if std::mem::take(&mut self.attached)
             && let Some(caller) = self.session.caller()
@@ -129,14 +129,14 @@ impl Connection {
                 self.greeted();
             }
             self.write(stream)?;
-            if self.closing.is_some() && self.output.is_empty() {
-                return Ok(());
-            }
             if full && self.output.is_empty() {
-                // The socket took it all: there is room again, and nobody else will say so.
+                // The socket took it all: go on, but let others have their turn.
                 yield_now().await;
                 self.collect();
                 continue;
+            }
+            if self.closing.is_some() && self.output.is_empty() {
+                return Ok(());
             }
             let due = self.wake_time();
             if wake.deadline().into_std() > due {
@@ -223,11 +223,14 @@ impl Connection {
         }
     }
 
-    /// Does what the session wants, as long as the socket keeps up. True = there may be more to do
-    /// when the socket has taken something.
+    /// Does what the session wants, as long as the socket keeps up. True when it stopped because
+    /// enough waits for the socket.
     fn pump(&mut self) -> bool {
-        while self.closing.is_none() && self.output.len() < OUT_BYTES_MAX {
-            let Some(output) = self.session.poll_output() else { return false };
+        while self.closing.is_none() {
+            if self.output.len() >= OUT_BYTES_MAX {
+                return true;
+            }
+            let Some(output) = self.session.poll_output() else { break };
             match output {
                 Output::Frame(req_id, reply) => {
                     if self.output.is_empty() {
@@ -248,7 +251,7 @@ impl Connection {
                 Output::Close => self.closing = Some(self.shared.clock.now().mono),
             }
         }
-        self.closing.is_none()
+        false
     }
 
     fn read_inbox(&mut self, after: InboxSeq, upto: InboxSeq, most: ReadLimit) {

@@ -45,6 +45,8 @@ use crate::{
 
 /// How long a drain waits for connections to end.
 pub const DRAIN_TIME_MAX: Duration = Duration::from_secs(10);
+/// The same when the store has failed: the replies still due will never come.
+pub const FAIL_TIME_MAX: Duration = Duration::from_secs(1);
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 4096;
 /// Pause when the process has no descriptors left.
@@ -152,13 +154,17 @@ impl Daemon {
     /// # Errors
     /// [`DaemonError::Store`] when the store has failed; nothing acked is lost by that.
     pub async fn serve(self, stop: impl Future<Output = ()>) -> Result<(), DaemonError> {
-        tokio::select! {
-            () = self.accept() => {}
+        let patience = tokio::select! {
+            () = self.accept() => DRAIN_TIME_MAX,
             () = self.writer_ended.notified() => {
                 tracing::error!("the store has failed; stopping");
+                FAIL_TIME_MAX
             }
-            () = stop => tracing::info!("draining"),
-        }
+            () = stop => {
+                tracing::info!("draining");
+                DRAIN_TIME_MAX
+            }
+        };
         drop(self.listener);
         for feed in self.shared.connections.lock().values() {
             feed.drain();
@@ -168,7 +174,7 @@ impl Daemon {
                 self.shared.connection_ended.notified().await;
             }
         };
-        if timeout(DRAIN_TIME_MAX, gone).await.is_err() {
+        if timeout(patience, gone).await.is_err() {
             tracing::warn!("some connections did not end in time");
         }
         self.shared.submitter.finish();

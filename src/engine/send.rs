@@ -25,18 +25,17 @@ use crate::{
     seq::{HistorySeq, InboxSeq},
     store::{
         Commit, Condition, StoreError, Writer,
-        catalogue::{LogKey, Table, conversation_key, membership_key},
+        catalogue::{LogKey, MESSAGE_IDS, Table, conversation_key, membership_key},
         codec::{put_varint, read_varint},
     },
 };
 
 /// Message ids are reserved in blocks, so that a crash costs numbers and never repeats one.
 const ID_BLOCK: u64 = 1 << 16;
-const ID_COUNTER: &[u8] = b"message_id";
 
 /// Ids below this are taken.
 pub(super) fn stored_ids(writer: &Writer) -> Result<u64, StoreError> {
-    match writer.row(Table::Counter, ID_COUNTER)? {
+    match writer.row(Table::Counter, MESSAGE_IDS)? {
         None => Ok(1),
         Some(mut row) => Ok(read_varint(&mut row)?),
     }
@@ -185,7 +184,7 @@ impl Engine {
             self.reserved_ids = self.next_id + ID_BLOCK;
             let mut row = bytes::BytesMut::new();
             put_varint(&mut row, self.reserved_ids);
-            commit.put(Table::Counter, bytes::Bytes::from_static(ID_COUNTER), row.freeze());
+            commit.put(Table::Counter, bytes::Bytes::from_static(MESSAGE_IDS), row.freeze());
         }
         self.next_id += 1;
         self.next_id - 1

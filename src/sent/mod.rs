@@ -42,7 +42,9 @@ pub struct Sent {
 }
 
 impl Sent {
-    fn encode(&self) -> Bytes {
+    /// The stored bytes.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
         let mut out = BytesMut::with_capacity(64);
         out.put_u8(VERSION);
         put_varint(&mut out, self.client_id.number());

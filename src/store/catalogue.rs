@@ -86,6 +86,9 @@ impl Table {
     }
 }
 
+/// Key in [`Table::Counter`]: message ids below its varint are taken.
+pub const MESSAGE_IDS: &[u8] = b"message_id";
+
 /// Names one log.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LogKey {

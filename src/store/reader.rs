@@ -6,7 +6,7 @@
 //! looks at memory first. A log's bounds decide what a read covers; entries outside are gone for
 //! everybody, wherever their bytes still stand.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
 use bytes::Bytes;
 
@@ -15,6 +15,7 @@ use super::{
     catalogue::{LogKey, LogKind, Table},
     error::StoreError,
     memory::{Bounds, Generation, Tail},
+    trees::damaged,
 };
 
 /// How much one read may return.
@@ -97,21 +98,36 @@ impl Reader {
         rows(&self.shared, None, table, prefix, after, limit)
     }
 
-    /// Every log of a family with its bounds, in key order.
+    /// As [`Reader::rows`], but a damaged row comes as none: for tools that look for damage.
     ///
     /// # Errors
-    /// As [`Reader::row`].
-    pub fn logs(&self, kind: LogKind) -> Result<Vec<(LogKey, Bounds)>, StoreError> {
+    /// When the trees cannot be read.
+    pub fn rows_and_holes(
+        &self,
+        table: Table,
+        prefix: &[u8],
+        after: &[u8],
+        limit: usize,
+    ) -> Result<Vec<(Bytes, Option<Bytes>)>, StoreError> {
+        let _still = self.shared.still.read();
+        rows_and_holes(&self.shared, None, table, prefix, after, limit)
+    }
+
+    /// Every log of a family with its bounds, in key order; none when they are damaged.
+    ///
+    /// # Errors
+    /// When the trees cannot be read.
+    pub fn logs(&self, kind: LogKind) -> Result<Vec<(LogKey, Option<Bounds>)>, StoreError> {
         let _still = self.shared.still.read();
         let mut all = self.shared.trees.logs(kind)?;
         let recent = self.shared.recent.read();
         for generation in [&*recent.frozen, &recent.active] {
             for (key, tail) in generation.logs(kind) {
-                all.insert(LogKey::from_parts(kind, key.clone()), tail.bounds());
+                all.insert(LogKey::from_parts(kind, key.clone()), Some(tail.bounds()));
             }
         }
-        let kept = |(log, bounds)| (log, self.shared.kept(kind, bounds));
-        Ok(all.into_iter().map(kept).collect())
+        let kept = |bounds| self.shared.kept(kind, bounds);
+        Ok(all.into_iter().map(|(log, bounds)| (log, bounds.map(kept))).collect())
     }
 }
 
@@ -245,15 +261,29 @@ pub(super) fn rows(
     after: &[u8],
     limit: usize,
 ) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
+    let rows = rows_and_holes(shared, staged, table, prefix, after, limit)?;
+    let whole = |(key, row): (_, Option<_>)| Ok((key, row.ok_or_else(|| damaged(table.tree()))?));
+    rows.into_iter().map(whole).collect()
+}
+
+fn rows_and_holes(
+    shared: &Shared,
+    staged: Option<&Generation>,
+    table: Table,
+    prefix: &[u8],
+    after: &[u8],
+    limit: usize,
+) -> Result<Vec<(Bytes, Option<Bytes>)>, StoreError> {
     // Newer generations overlay older ones; the trees come last and only fill what is missing.
-    let mut merged = std::collections::BTreeMap::<Bytes, Option<Bytes>>::new();
+    let mut merged = BTreeMap::<Bytes, Found>::new();
     let mut overlay = |generation: &Generation| {
         let start = if after > prefix { after } else { prefix };
-        let from = (std::ops::Bound::Included(start), std::ops::Bound::Unbounded);
+        let from = (Bound::Included(start), Bound::Unbounded);
         let range = generation.rows(table).range::<[u8], _>(from);
         for (key, row) in range.take_while(|(key, _)| key.starts_with(prefix)) {
             if &key[..] != after {
-                merged.entry(key.clone()).or_insert_with(|| row.clone());
+                let found = || row.clone().map_or(Found::Removed, Found::Row);
+                merged.entry(key.clone()).or_insert_with(found);
             }
         }
     };
@@ -265,12 +295,25 @@ pub(super) fn rows(
         overlay(&recent.active);
         overlay(&recent.frozen);
     }
-    let removed = merged.values().filter(|row| row.is_none()).count();
+    let removed = merged.values().filter(|found| matches!(found, Found::Removed)).count();
     // Of so many rows of the trees at least `limit` are not removed in memory, so nothing behind
     // them can be among the first `limit`.
     let most = limit.saturating_add(removed);
     shared.trees.rows(table, prefix, after, most, |key, row| {
-        merged.entry(key).or_insert(Some(row));
+        merged.entry(key).or_insert_with(|| row.map_or(Found::Hole, Found::Row));
     })?;
-    Ok(merged.into_iter().filter_map(|(key, row)| row.map(|row| (key, row))).take(limit).collect())
+    let present = merged.into_iter().filter_map(|(key, found)| match found {
+        Found::Row(row) => Some((key, Some(row))),
+        Found::Hole => Some((key, None)),
+        Found::Removed => None,
+    });
+    Ok(present.take(limit).collect())
+}
+
+/// What stands under a key.
+enum Found {
+    Row(Bytes),
+    Removed,
+    /// Damaged in the trees.
+    Hole,
 }

@@ -122,7 +122,7 @@ impl Plan {
         match self.dice.weighted(&WEIGHTS) {
             0 => vec![self.command(model)],
             1 => {
-                let wait = *self.dice.pick(&[1, 100, 249, 250, 1_000, 1_999, 2_000, 9_000]);
+                let wait = *self.dice.pick(&[1, 100, 249, 250, 1_000, 1_999, 2_000, 5_000, 9_000]);
                 vec![Step::Wait(millis(wait))]
             }
             2 => vec![Step::Wait(millis(self.dice.below(20)))],

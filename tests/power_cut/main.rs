@@ -27,8 +27,8 @@
 //! they like: before every other cut, random pieces of `disk.img` are written out, so that some
 //! unflushed writes survive, later ones without earlier ones.
 //!
-//! After the cut every write fails with EIO. The daemon must stop with its own exit status, and must
-//! ack nothing: therefore *every* ack a device has received has to be kept, those after the cut too.
+//! After the cut every write fails with EIO. The daemon must stop by itself, with its own exit status
+//! (looked at in every other round; in the others it is killed), and must ack nothing: therefore *every* ack a device has received has to be kept, those after the cut too.
 //!
 //! # That it can see
 //! The same with the daemon's syncs switched off (`ROAMD_TEST_ONLY_NO_FSYNC=1`) must lose acked
@@ -232,12 +232,20 @@ impl Run {
         self.drive.cut().unwrap();
         // Whatever is still answered counts as well.
         load.work(u64::MAX, AFTERMATH);
-        match roamd.ended() {
-            None => {
-                roamd.kill();
+        if destage {
+            roamd.kill();
+        } else {
+            complaints.extend(ledger.knock(address));
+            match roamd.reap_in_time() {
+                Ok(status) if status.code() == Some(STATUS_STORAGE) => self.stopped += 1,
+                Ok(status) => {
+                    complaints.push(format!("without power: {status}{}", roamd.last_words()));
+                }
+                Err(text) => complaints.push(text),
             }
-            Some(status) if status.code() == Some(STATUS_STORAGE) => self.stopped += 1,
-            Some(_) => complaints.push(roamd.obituary("without power")),
+        }
+        if roamd.said("panicked") {
+            complaints.push(format!("roamd panicked:{}", roamd.last_words()));
         }
         complaints.extend(ledger.take(load.end()));
         self.drive.take_out().unwrap();

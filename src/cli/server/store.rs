@@ -1,47 +1,183 @@
 //! `roamd store …`: a look into a data directory whose daemon is stopped.
 
+use std::fmt::Write;
+
 use clap::Subcommand;
 
-use super::{fail, serve::store_config};
+use super::{fail, print, serve::store_config};
 use crate::{
     cli::exit::Exit,
     config::Config,
-    store::{Store, StoreError, catalogue::LogKind},
+    id::{ConversationId, UserId},
+    inspect::{self, Report},
+    message::{Entry, EntryKind, Message},
+    seq::{HistorySeq, InboxSeq},
+    store::{Store, StoreError},
 };
+
+/// Entries or rows printed by default.
+const DUMP_DEFAULT: usize = 50;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum StoreCommand {
-    /// Print figures: records, bytes, position.
+    /// Print figures: format, position, logs, tables, bytes.
     Stat,
+    /// Read everything and say whether it agrees: checksums, sequences, pointers, unread. Exit 9
+    /// when something is wrong.
+    Verify,
+    /// Print entries of a user's inbox, oldest first.
+    Log {
+        /// Whose inbox.
+        user: UserId,
+        /// Only entries after this one.
+        #[arg(long, value_name = "SEQ", default_value_t = 0)]
+        after: u64,
+        /// At most so many.
+        #[arg(short = 'n', long, value_name = "N", default_value_t = DUMP_DEFAULT)]
+        most: usize,
+    },
+    /// Print messages of a conversation, oldest first.
+    History {
+        /// Which conversation.
+        conversation: ConversationId,
+        /// Only messages after this one.
+        #[arg(long, value_name = "SEQ", default_value_t = 0)]
+        after: u64,
+        /// At most so many.
+        #[arg(short = 'n', long, value_name = "N", default_value_t = DUMP_DEFAULT)]
+        most: usize,
+    },
 }
 
 pub(super) fn run(config: &Config, command: &StoreCommand) -> Exit {
     if !config.data.dir.join("ROAMD").exists() {
         eprintln!("roamd: {} is not a data directory", config.data.dir.display());
+        eprintln!("  hint: name one with --data");
         return Exit::Failed;
     }
     let outcome = Store::open(&store_config(config)).and_then(|(store, writer)| {
-        match command {
-            StoreCommand::Stat => stat(&store)?,
-        }
-        store.close(writer)
+        let exit = look(&store, command)?;
+        store.close(writer)?;
+        Ok(exit)
     });
     match outcome {
-        Ok(()) => Exit::Ok,
+        Ok(exit) => exit,
         Err(error @ StoreError::InUse(_)) => fail(Exit::Failed, &error, "stop the daemon first"),
         Err(error) => fail(Exit::Storage, &error, ""),
     }
 }
 
-fn stat(store: &Store) -> Result<(), StoreError> {
-    let stat = store.stat()?;
-    let mut text = format!("epoch {}\napplied {}\n", store.epoch(), stat.applied);
-    for kind in LogKind::ALL {
-        let logs = store.reader().logs(kind)?;
-        let records: u64 = logs.iter().map(|(_, bounds)| bounds.last + 1 - bounds.first).sum();
-        text.push_str(&format!("{} {} logs {records} records\n", kind.tree(), logs.len()));
+fn look(store: &Store, command: &StoreCommand) -> Result<Exit, StoreError> {
+    match command {
+        StoreCommand::Stat => print(&stat(store)?),
+        StoreCommand::Verify => return Ok(verify(store)),
+        StoreCommand::Log { user, after, most } => {
+            let page = inspect::log_page(&store.reader(), user, InboxSeq::new(*after), *most)?;
+            let mut text = format!("# inbox of {user}: {} to {}\n", page.first, page.last);
+            for (seq, entry) in page.entries {
+                text.push_str(&entry_line(seq, entry.as_ref()));
+            }
+            print(&text);
+        }
+        StoreCommand::History { conversation, after, most } => {
+            let after = HistorySeq::new(*after);
+            let page = inspect::history_page(&store.reader(), conversation, after, *most)?;
+            let mut text =
+                format!("# history of {conversation}: {} to {}\n", page.first, page.last);
+            for (seq, message) in page.messages {
+                text.push_str(&message_line(seq, message.as_ref()));
+            }
+            print(&text);
+        }
     }
-    text.push_str(&format!("trees {} bytes\n", stat.trees_bytes));
-    super::print(&text);
-    Ok(())
+    Ok(Exit::Ok)
+}
+
+fn stat(store: &Store) -> Result<String, StoreError> {
+    let stat = inspect::stat(store)?;
+    let mut text = String::new();
+    let _ = writeln!(text, "format    {}", stat.format);
+    let _ = writeln!(text, "epoch     {}", stat.epoch);
+    let _ = writeln!(text, "applied   commit {}", stat.store.applied);
+    let _ = writeln!(text, "trees     {} bytes on disk", stat.store.trees_bytes);
+    let _ = writeln!(text, "memory    {} bytes not yet in the trees", stat.store.memory_bytes);
+    let _ = writeln!(
+        text,
+        "\n{:<16}{:>10}{:>12}{:>14}{:>10}{:>12}",
+        "log", "logs", "entries", "bytes", "longest", "appended"
+    );
+    for log in &stat.logs {
+        let _ = writeln!(
+            text,
+            "{:<16}{:>10}{:>12}{:>14}{:>10}{:>12}",
+            log.kind.tree(),
+            log.logs,
+            log.entries,
+            log.bytes,
+            log.longest,
+            log.appended
+        );
+    }
+    let _ = writeln!(text, "\n{:<16}{:>10}{:>26}", "table", "rows", "bytes");
+    for table in &stat.tables {
+        let _ = writeln!(text, "{:<16}{:>10}{:>26}", table.table.tree(), table.rows, table.bytes);
+    }
+    Ok(text)
+}
+
+fn verify(store: &Store) -> Exit {
+    let bar = indicatif::ProgressBar::no_length();
+    let report = inspect::verify(store, &mut |counts| {
+        bar.set_message(format!("{} messages, {} entries", counts.messages, counts.entries));
+        bar.tick();
+    });
+    bar.finish_and_clear();
+    print(&verdict(&report));
+    if report.is_sound() { Exit::Ok } else { Exit::Storage }
+}
+
+fn verdict(report: &Report) -> String {
+    let mut text = String::new();
+    for finding in &report.findings {
+        let _ = writeln!(text, "{finding}");
+    }
+    if report.findings_left_out > 0 {
+        let _ = writeln!(text, "and {} more", report.findings_left_out);
+    }
+    let counts = &report.counts;
+    let _ = writeln!(
+        text,
+        "{}: {} values, {} conversations, {} messages, {} inboxes, {} entries, {} memberships, {} devices, {} sent",
+        if report.is_sound() { "sound" } else { "DAMAGED" },
+        counts.values,
+        counts.conversations,
+        counts.messages,
+        counts.inboxes,
+        counts.entries,
+        counts.memberships,
+        counts.devices,
+        counts.sent
+    );
+    text
+}
+
+fn entry_line(seq: InboxSeq, entry: Option<&Entry>) -> String {
+    let Some(entry) = entry else { return format!("{seq} damaged\n") };
+    let what = match &entry.kind {
+        EntryKind::Message { conversation, seq } => format!("message {conversation} {seq}"),
+        EntryKind::Read { conversation, read_seq } => format!("read {conversation} {read_seq}"),
+        EntryKind::Membership(change) => format!(
+            "membership {} {:?} by {}: {} users, {} members",
+            change.conversation, change.action, change.by, change.user_count, change.member_count
+        ),
+        EntryKind::Unknown => "of a newer version".into(),
+    };
+    format!("{seq} {} {what}\n", entry.time)
+}
+
+fn message_line(seq: HistorySeq, message: Option<&Message>) -> String {
+    let Some(message) = message else { return format!("{seq} damaged\n") };
+    let content = String::from_utf8_lossy(&message.draft.content);
+    let content: String = content.chars().take(200).flat_map(char::escape_debug).collect();
+    format!("{seq} {} {} {} {content}\n", message.time, message.sender, message.draft.content_type)
 }

@@ -53,6 +53,7 @@ fn seen(store: &Store) -> Seen {
     let mut seen = Seen { logs: Vec::new(), rows: Vec::new() };
     for kind in LogKind::ALL {
         for (log, bounds) in reader.logs(kind).unwrap() {
+            let bounds = bounds.unwrap();
             assert_eq!(reader.bounds(&log).unwrap(), bounds, "{log:?}");
             let entries = reader.read(&log, 1, ALL).unwrap();
             seen.logs.push((log, bounds, entries));

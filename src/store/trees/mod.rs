@@ -185,14 +185,14 @@ impl Trees {
     }
 
     /// Gives at most `most` rows whose key starts with `prefix` and is greater than `after`, in key
-    /// order.
+    /// order; none for one that is damaged.
     pub(super) fn rows(
         &self,
         table: Table,
         prefix: &[u8],
         after: &[u8],
         most: usize,
-        mut each: impl FnMut(Bytes, Bytes),
+        mut each: impl FnMut(Bytes, Option<Bytes>),
     ) -> Result<(), StoreError> {
         let start = if after > prefix { after } else { prefix };
         guarded("reading rows", || {
@@ -203,8 +203,7 @@ impl Trees {
                     break;
                 }
                 if key[..] != *after {
-                    let row = unseal(&key, &value).ok_or_else(|| damaged(table.tree()))?;
-                    each(Bytes::copy_from_slice(&key), row);
+                    each(Bytes::copy_from_slice(&key), unseal(&key, &value));
                     left -= 1;
                 }
             }
@@ -212,14 +211,17 @@ impl Trees {
         })
     }
 
-    /// Every log of a family that has a bounds row, with its bounds.
-    pub(super) fn logs(&self, kind: LogKind) -> Result<BTreeMap<LogKey, Bounds>, StoreError> {
+    /// Every log of a family that has a bounds row, with its bounds; none when they are damaged.
+    pub(super) fn logs(
+        &self,
+        kind: LogKind,
+    ) -> Result<BTreeMap<LogKey, Option<Bounds>>, StoreError> {
         guarded("listing logs", || {
             let mut logs = BTreeMap::new();
             for item in self.bounds.scan_prefix([kind as u8]) {
                 let (key, value) = item?;
-                let row = BoundsRow::read(&key, &value).ok_or_else(|| damaged("bounds"))?;
-                logs.insert(log_of(kind, &key), row.bounds);
+                let row = BoundsRow::read(&key, &value);
+                logs.insert(log_of(kind, &key), row.map(|row| row.bounds));
             }
             Ok(logs)
         })
@@ -355,7 +357,7 @@ fn log_of(kind: LogKind, key: &[u8]) -> LogKey {
     LogKey::from_parts(kind, Bytes::copy_from_slice(key.get(1..).unwrap_or_default()))
 }
 
-fn damaged(tree: &str) -> StoreError {
+pub(super) fn damaged(tree: &str) -> StoreError {
     StoreError::Damaged(format!("a value of tree {tree} does not match its checksum"))
 }
 

@@ -1,0 +1,69 @@
+//! One log as values, page by page.
+
+use crate::{
+    history,
+    id::{ConversationId, UserId},
+    inbox,
+    message::{Entry, Message},
+    seq::{HistorySeq, InboxSeq, Span},
+    store::{ReadLimit, Reader, StoreError, catalogue::LogKey},
+};
+
+/// A part of a user's inbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogPage {
+    /// Oldest kept entry.
+    pub first: InboxSeq,
+    /// Newest entry.
+    pub last: InboxSeq,
+    /// In order; none = damaged.
+    pub entries: Vec<(InboxSeq, Option<Entry>)>,
+}
+
+/// A part of a conversation's history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HistoryPage {
+    /// Oldest kept row.
+    pub first: HistorySeq,
+    /// Newest row.
+    pub last: HistorySeq,
+    /// In order; none = damaged.
+    pub messages: Vec<(HistorySeq, Option<Message>)>,
+}
+
+/// At most `entries` entries of the user's inbox after `after`.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn log_page(
+    reader: &Reader,
+    user: &UserId,
+    after: InboxSeq,
+    entries: usize,
+) -> Result<LogPage, StoreError> {
+    let log = LogKey::inbox(user);
+    let bounds = reader.bounds(&log)?;
+    let limit = ReadLimit { entries, bytes: usize::MAX };
+    let entries = inbox::read(reader, &log, after, limit)?;
+    Ok(LogPage { first: InboxSeq::new(bounds.first), last: InboxSeq::new(bounds.last), entries })
+}
+
+/// At most `rows` rows of the conversation's history after `after`.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn history_page(
+    reader: &Reader,
+    conversation: &ConversationId,
+    after: HistorySeq,
+    rows: usize,
+) -> Result<HistoryPage, StoreError> {
+    let log = LogKey::history(conversation);
+    let bounds = reader.bounds(&log)?;
+    let (first, last) = (HistorySeq::new(bounds.first), HistorySeq::new(bounds.last));
+    let from = after.next().max(first);
+    let until = from.number().saturating_add(rows as u64).saturating_sub(1);
+    let span = Span { first: from, last: last.min(HistorySeq::new(until)) };
+    let messages = if rows == 0 { Vec::new() } else { history::read(reader, &log, span)? };
+    Ok(HistoryPage { first, last, messages })
+}

@@ -1,0 +1,201 @@
+//! Inboxes: dense, every pointer at a row its user may see, each row once and none passed over;
+//! cursors not ahead.
+
+use std::collections::HashMap;
+
+use super::{Check, FindingKind, Place, Row, each_row};
+use crate::{
+    conversation::Membership,
+    id::{ConversationId, DeviceId, UserId},
+    inbox::{self, Device},
+    message::{EntryKind, HistoryPolicy},
+    seq::{HistorySeq, InboxSeq},
+    store::{
+        Bounds, StoreError,
+        catalogue::{LogKey, LogKind, Table, first_id, second_id, user_prefix},
+    },
+};
+
+pub(super) fn check(check: &mut Check<'_>) -> Result<(), StoreError> {
+    for (log, bounds) in check.reader.logs(LogKind::Inbox)? {
+        let Some(user) = first_id::<UserId>(log.bytes()) else {
+            check.malformed("bounds", log.bytes(), "the key names no user");
+            continue;
+        };
+        let Some(bounds) = bounds.filter(|bounds| bounds.last > 0) else { continue };
+        check.report.counts.inboxes += 1;
+        check_inbox(check, &log, &user, bounds)?;
+        check.tell();
+    }
+    Ok(())
+}
+
+/// What an inbox has said of a conversation so far.
+struct Told {
+    sight: Sight,
+    /// Every visible row must come, because no policy shows rows from before the user joined.
+    complete: bool,
+    /// Newest row pointed at; none = what came before is trimmed away.
+    newest: Option<HistorySeq>,
+}
+
+/// What a user may see of a conversation.
+enum Sight {
+    By(Membership),
+    Nothing,
+    /// Its row is damaged.
+    Unknown,
+}
+
+impl Told {
+    fn may_see(&self, seq: HistorySeq) -> bool {
+        match &self.sight {
+            Sight::By(own) => own.sees(seq),
+            Sight::Nothing => false,
+            Sight::Unknown => true,
+        }
+    }
+
+    /// Whether there is a row between these two that must have come.
+    fn misses(&self, after: HistorySeq, before: HistorySeq) -> bool {
+        let (first, last) = (after.next(), before.previous());
+        match &self.sight {
+            Sight::By(own) if self.complete => {
+                own.visible(last).any(|span| span.first.max(first) <= span.last.min(last))
+            }
+            _ => false,
+        }
+    }
+}
+
+fn check_inbox(
+    check: &mut Check<'_>,
+    log: &LogKey,
+    user: &UserId,
+    bounds: Bounds,
+) -> Result<(), StoreError> {
+    let place = |seq| Place::Inbox(user.clone(), InboxSeq::new(seq));
+    let untrimmed = (bounds.first == 1).then_some(HistorySeq::ZERO);
+    let mut told = HashMap::<ConversationId, Told>::new();
+    let mut passed_over = Vec::new();
+    let whole = check.each_entry(log, bounds, place, |check, seq, record| {
+        check.report.counts.entries += 1;
+        let Ok(entry) = inbox::decode(record) else {
+            check.add(FindingKind::Malformed, place(seq), "no entry");
+            return Ok(());
+        };
+        let (id, at) = match entry.kind {
+            EntryKind::Unknown => return Ok(()),
+            EntryKind::Read { conversation, read_seq } => (conversation, read_seq),
+            EntryKind::Membership(change) => (change.conversation, change.at),
+            EntryKind::Message { conversation, seq: at } => {
+                if !told.contains_key(&conversation) {
+                    let fresh = begin(check, user, &conversation, untrimmed)?;
+                    told.insert(conversation.clone(), fresh);
+                }
+                if let Some(told) = told.get_mut(&conversation) {
+                    if !told.may_see(at) {
+                        let detail = format!("{conversation} {at} is not this user's to see");
+                        check.add(FindingKind::Leak, place(seq), detail);
+                    }
+                    match told.newest {
+                        Some(newest) if newest >= at => {
+                            let detail = format!("{conversation} {at} after {newest}");
+                            check.add(FindingKind::Delivery, place(seq), detail);
+                        }
+                        Some(newest) if told.misses(newest, at) => {
+                            let detail = format!("{conversation}: {at} comes after {newest}");
+                            passed_over.push((seq, detail));
+                        }
+                        _ => {}
+                    }
+                    told.newest = told.newest.max(Some(at));
+                }
+                (conversation, at)
+            }
+        };
+        if let Some(history) = check.history(&id)
+            && at.number() > history.last
+        {
+            let detail = format!("{id} {at}: the newest message is {}", history.last);
+            check.add(FindingKind::Dangling, place(seq), detail);
+        }
+        Ok(())
+    })?;
+    if !whole {
+        return Ok(());
+    }
+    for (id, told) in unmentioned(check, user, untrimmed, &told)?.iter().chain(&told) {
+        let end = check.history(id).map(|history| HistorySeq::new(history.last).next());
+        if let (Some(newest), Some(end)) = (told.newest, end)
+            && told.misses(newest, end)
+        {
+            passed_over.push((bounds.last, format!("{id}: nothing after {newest}")));
+        }
+    }
+    for (seq, detail) in passed_over {
+        check.add(FindingKind::Delivery, place(seq), format!("rows are passed over: {detail}"));
+    }
+    Ok(())
+}
+
+fn begin(
+    check: &Check<'_>,
+    user: &UserId,
+    id: &ConversationId,
+    newest: Option<HistorySeq>,
+) -> Result<Told, StoreError> {
+    let sight = match check.membership(user, id)? {
+        Row::Whole(own) => Sight::By(own),
+        Row::Missing => Sight::Nothing,
+        Row::Unknown => Sight::Unknown,
+    };
+    let complete = match check.conversation(id)? {
+        Row::Whole(row) => row.policy == HistoryPolicy::SinceJoin,
+        Row::Missing | Row::Unknown => false,
+    };
+    Ok(Told { sight, complete, newest })
+}
+
+/// The user's conversations that an untrimmed inbox does not mention at all.
+fn unmentioned(
+    check: &Check<'_>,
+    user: &UserId,
+    untrimmed: Option<HistorySeq>,
+    told: &HashMap<ConversationId, Told>,
+) -> Result<HashMap<ConversationId, Told>, StoreError> {
+    let mut all = HashMap::new();
+    if untrimmed.is_some() {
+        each_row(&check.reader, Table::Membership, &user_prefix(user), |key, _| {
+            if let Some(id) = second_id::<ConversationId>(key)
+                && !told.contains_key(&id)
+            {
+                let fresh = begin(check, user, &id, untrimmed)?;
+                all.insert(id, fresh);
+            }
+            Ok(())
+        })?;
+    }
+    Ok(all)
+}
+
+pub(super) fn check_devices(check: &mut Check<'_>) -> Result<(), StoreError> {
+    let table = Table::Device;
+    check.each_row(table, |check, key, row| {
+        let ids = (first_id::<UserId>(key), second_id::<DeviceId>(key));
+        let ((Some(user), Some(device)), Ok(row)) = (ids, Device::decode(row)) else {
+            check.malformed(table.tree(), key, "no device");
+            return Ok(());
+        };
+        check.report.counts.devices += 1;
+        match check.reader.bounds(&LogKey::inbox(&user)) {
+            Ok(bounds) if row.cursor.number() > bounds.last => {
+                let detail = format!("cursor {}, newest entry {}", row.cursor, bounds.last);
+                check.add(FindingKind::Cursor, Place::Device(user, device), detail);
+                Ok(())
+            }
+            Ok(_) | Err(StoreError::Damaged(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    })
+}

@@ -1,0 +1,193 @@
+//! A data directory of every format version is opened, and every value in it is what it was.
+//!
+//! `tests/golden/format-1` was written by the first version: half of it lies in the trees, half in
+//! the journal alone. It is never made anew; `format-1.txt` tells what is in it, line by line. A
+//! later version that cannot read it needs a new format version and a migration.
+
+use std::{fmt::Write, fs, path::Path};
+
+use roamd::{
+    conversation::{self, Conversation, Member, Membership},
+    history,
+    id::Epoch,
+    inbox::{self, Device},
+    inspect::verify,
+    message::EntryKind,
+    sent::Sent,
+    store::{
+        FORMAT_VERSION, Reader, Store, StoreConfig,
+        catalogue::{LogKind, Table},
+    },
+};
+
+use crate::{
+    place::{ALL, copy, quiet},
+    scenario::{World, first_half, second_half, text, to_peer},
+};
+
+fn golden(name: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+}
+
+/// Everything in a store, as text.
+fn told(reader: &Reader) -> String {
+    let mut text = String::new();
+    for kind in LogKind::ALL {
+        for (log, bounds) in reader.logs(kind).unwrap() {
+            let bounds = bounds.unwrap();
+            let key = log.bytes().escape_ascii();
+            writeln!(text, "{} {key}: {}..={}", kind.tree(), bounds.first, bounds.last).unwrap();
+            for entry in reader.read(&log, 1, ALL).unwrap() {
+                let record = entry.record.unwrap();
+                let line = match kind {
+                    LogKind::Inbox => inbox_line(record),
+                    LogKind::History => history_line(record),
+                    LogKind::Sent => sent_line(Sent::decode(record).unwrap()),
+                };
+                writeln!(text, "  {} {line}", entry.seq).unwrap();
+            }
+        }
+    }
+    for table in Table::ALL {
+        writeln!(text, "{}", table.tree()).unwrap();
+        for (key, row) in reader.rows(table, b"", b"", usize::MAX).unwrap() {
+            let line = match table {
+                Table::Conversation => {
+                    let c = Conversation::decode(row).unwrap();
+                    format!(
+                        "v{} {:?} {:?} made {} by {}, {:?}, {} members",
+                        c.version, c.kind, c.title, c.created, c.creator, c.policy, c.member_count
+                    )
+                }
+                Table::Membership => {
+                    let m = Membership::decode(row).unwrap();
+                    let sees = |i: &conversation::Interval| (i.first.number(), i.last);
+                    let sees: Vec<_> = m.intervals.iter().map(sees).collect();
+                    format!(
+                        "{:?} since {}, sees {sees:?}, read {} ordinal {}, announced {}, left {}",
+                        m.role,
+                        m.joined,
+                        m.read_seq,
+                        m.read_ordinal,
+                        m.announced_seq,
+                        m.left_ordinal
+                    )
+                }
+                Table::Member => {
+                    let m = Member::decode(row).unwrap();
+                    format!("{:?} from {} at {}", m.role, m.joined_seq, m.joined)
+                }
+                Table::Device => {
+                    let d = Device::decode(row).unwrap();
+                    format!("{} {}..{} {}", d.cursor, d.first_seen, d.last_seen, d.platform)
+                }
+                Table::SentException => sent_line(Sent::decode(row).unwrap()),
+                Table::Counter => format!("{:?}", &row[..]),
+            };
+            writeln!(text, "  {}: {line}", key.escape_ascii()).unwrap();
+        }
+    }
+    text
+}
+
+fn inbox_line(record: bytes::Bytes) -> String {
+    let entry = inbox::decode(record).unwrap();
+    let what = match entry.kind {
+        EntryKind::Message { conversation, seq } => format!("message {conversation} {seq}"),
+        EntryKind::Read { conversation, read_seq } => format!("read {conversation} {read_seq}"),
+        EntryKind::Membership(m) => format!(
+            "{:?} {} {:?} by {}: {:?} ({}), {} members, after {}",
+            m.action, m.conversation, m.title, m.by, m.users, m.user_count, m.member_count, m.at
+        ),
+        EntryKind::Unknown => "unknown".into(),
+    };
+    format!("{} {what}", entry.time)
+}
+
+fn history_line(record: bytes::Bytes) -> String {
+    let m = history::decode(record).unwrap();
+    let d = m.draft;
+    let content: String = d.content.escape_ascii().to_string();
+    let content = match content.len() {
+        0..100 => content,
+        len => format!("{}... {len}", &content[..20]),
+    };
+    let flags = (d.flags.silent, d.flags.uncounted, d.flags.no_push);
+    format!(
+        "{} from {} {} {} at {} ordinal {}, created {}, {} {content:?}, answers {}, {:?}, {flags:?}",
+        m.id,
+        m.sender,
+        m.device,
+        m.client_id,
+        m.time,
+        m.ordinal,
+        d.created_at,
+        d.content_type,
+        d.reply_to,
+        d.mentions
+    )
+}
+
+fn sent_line(s: Sent) -> String {
+    format!(
+        "{} hash {:016x} at {}: {} {} id {}, inbox {}",
+        s.client_id, s.payload_hash, s.time, s.conversation, s.seq, s.id, s.inbox_seq
+    )
+}
+
+fn config(dir: &Path) -> StoreConfig {
+    StoreConfig { segment_bytes: 8192, ..quiet(dir) }
+}
+
+#[test]
+fn the_first_format_is_read_whole() {
+    assert_eq!(FORMAT_VERSION, 1, "a new format needs a golden directory and a migration");
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("data");
+    copy(&golden("format-1"), &dir);
+    let expected = fs::read_to_string(golden("format-1.txt")).unwrap();
+
+    let (store, writer) =
+        Store::open(&StoreConfig { new_epoch: Epoch::new(9), ..config(&dir) }).unwrap();
+    assert_eq!(store.epoch(), Epoch::new(7));
+    let found = told(&store.reader());
+    let mut lines = found.lines().zip(expected.lines()).enumerate();
+    if let Some((line, (is, was))) = lines.find(|(_, (is, was))| is != was) {
+        panic!("line {}:\nis  {is}\nwas {was}", line + 1);
+    }
+    assert_eq!(found.len(), expected.len());
+    assert_eq!(verify(&store, &mut |_| ()).findings, []);
+
+    // It is not only read: it goes on.
+    let mut world = World::new(&store, writer);
+    world.pass(3600);
+    world.send("alice", to_peer("bob"), 50, text("much later"));
+    world.engine.flush().unwrap();
+    store.close(world.engine.into_writer()).unwrap();
+    let (store, _writer) = Store::open(&config(&dir)).unwrap();
+    assert_eq!(verify(&store, &mut |_| ()).findings, []);
+    let after = told(&store.reader());
+    assert!(after.contains("\"much later\""), "{after}");
+    // The message, a pointer in two inboxes, and what the device has sent.
+    assert_eq!(after.lines().count(), expected.lines().count() + 4);
+}
+
+/// Makes the golden directory of the present format in the directory that `ROAMD_GOLDEN` names.
+#[test]
+fn make_a_golden_directory() {
+    let Ok(to) = std::env::var("ROAMD_GOLDEN") else { return };
+    let to = Path::new(&to).join(format!("format-{FORMAT_VERSION}"));
+    let (store, writer) = Store::open(&config(&to)).unwrap();
+    let mut world = World::new(&store, writer);
+    first_half(&mut world);
+    store.settle().unwrap();
+    second_half(&mut world);
+    fs::write(to.with_extension("txt"), told(&store.reader())).unwrap();
+    drop((world, store));
+    // A spare segment holds nothing.
+    for file in fs::read_dir(to.join("journal")).unwrap().flatten() {
+        if file.file_name().to_string_lossy().starts_with("spare") {
+            fs::remove_file(file.path()).unwrap();
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! A small data set with one of everything, made by the engine itself.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use roamd::{
+    engine::{Answer, Caller, Command, Engine, Now},
+    id::{ClientMessageId, ConversationId, DeviceId, SessionId, UserId},
+    limits::Limits,
+    message::{Draft, HistoryPolicy, MessageFlags},
+    reply::Reply,
+    request::{Destination, Position, Request},
+    seq::{HistorySeq, InboxSeq},
+    store::{Store, Writer},
+    time::Timestamp,
+};
+
+pub fn user(name: &str) -> UserId {
+    UserId::new(name).unwrap()
+}
+
+/// Applies commands at a clock of its own.
+pub struct World {
+    pub engine: Engine,
+    start: Instant,
+    seconds: u64,
+}
+
+impl World {
+    pub fn new(store: &Store, writer: Writer) -> Self {
+        let engine = Engine::new(writer, store.epoch(), Limits::default()).unwrap();
+        Self { engine, start: Instant::now(), seconds: 0 }
+    }
+
+    fn now(&self) -> Now {
+        let passed = Duration::from_secs(self.seconds);
+        Now {
+            wall: Timestamp::from_millis(1_800_000_000_000).plus(passed),
+            mono: self.start + passed,
+        }
+    }
+
+    pub fn pass(&mut self, seconds: u64) {
+        self.seconds += seconds;
+        self.engine.on_timer(self.now()).unwrap();
+    }
+
+    pub fn command(&mut self, who: &str, device: &str, command: &Command) -> Answer {
+        self.seconds += 1;
+        let caller = Caller {
+            user: user(who),
+            device: DeviceId::new(device).unwrap(),
+            session: SessionId::new(1),
+        };
+        self.engine.apply(self.now(), &caller, command).unwrap()
+    }
+
+    pub fn request(&mut self, who: &str, request: Request) -> Reply {
+        match self.command(who, "phone", &Command::Request(request)) {
+            Answer::Reply(reply) => reply,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn send(&mut self, who: &str, to: Destination, id: u64, draft: Draft) {
+        let request = Request::Send { to, client_id: ClientMessageId::new(id), draft };
+        let reply = self.request(who, request);
+        assert!(matches!(reply, Reply::SendAck { .. }), "{reply:?}");
+    }
+
+    pub fn create(
+        &mut self,
+        who: &str,
+        id: u64,
+        name: &str,
+        policy: HistoryPolicy,
+        users: &[&str],
+    ) {
+        let reply = self.request(
+            who,
+            Request::CreateGroup {
+                client_id: ClientMessageId::new(id),
+                conversation: Some(group(name)),
+                title: name.to_uppercase().into(),
+                users: users.iter().map(|name| user(name)).collect(),
+                policy,
+            },
+        );
+        assert!(matches!(reply, Reply::GroupCreated { .. }), "{reply:?}");
+    }
+
+    pub fn read(&mut self, who: &str, conversation: ConversationId, seq: u64) {
+        let read_seq = HistorySeq::new(seq);
+        let reply = self.request(who, Request::MarkRead { conversation, read_seq });
+        assert!(matches!(reply, Reply::MarkRead { .. }), "{reply:?}");
+    }
+
+    pub fn members(&mut self, who: &str, add: bool, name: &str, users: &[&str]) {
+        let users = users.iter().map(|name| user(name)).collect();
+        let conversation = group(name);
+        let request = match add {
+            true => Request::AddMembers { conversation, users },
+            false => Request::RemoveMembers { conversation, users },
+        };
+        let reply = self.request(who, request);
+        assert!(matches!(reply, Reply::MemberItems { .. }), "{reply:?}");
+    }
+
+    pub fn attach(&mut self, who: &str, device: &str, seq: Option<u64>) {
+        let resume =
+            seq.map(|seq| Position { epoch: self.engine.epoch(), seq: InboxSeq::new(seq) });
+        let platform = "test".into();
+        self.command(who, device, &Command::Attach { resume, missed_entries: 0, platform });
+    }
+}
+
+pub fn group(name: &str) -> ConversationId {
+    ConversationId::new(name).unwrap()
+}
+
+pub fn to_peer(name: &str) -> Destination {
+    Destination::Peer(user(name))
+}
+
+pub fn to_group(name: &str) -> Destination {
+    Destination::Conversation(group(name))
+}
+
+pub fn text(content: impl Into<Bytes>) -> Draft {
+    Draft {
+        created_at: Timestamp::from_millis(5),
+        content_type: "text/plain".into(),
+        content: content.into(),
+        reply_to: HistorySeq::ZERO,
+        mentions: Vec::new(),
+        flags: MessageFlags::default(),
+    }
+}
+
+/// The first half: direct messages and a group.
+pub fn first_half(world: &mut World) {
+    for (who, device) in [("alice", "phone"), ("alice", "tablet"), ("bob", "phone")] {
+        world.attach(who, device, None);
+    }
+    world.send("alice", to_peer("bob"), 1, text("hello bob"));
+    world.send("alice", to_peer("bob"), 2, text("are you there?"));
+    let quiet = MessageFlags { silent: true, uncounted: true, no_push: true };
+    world.send("alice", to_peer("bob"), 5, Draft { flags: quiet, ..text("typing") });
+    // Out of order: kept as a row of its own. And a retry.
+    world.send("alice", to_peer("bob"), 4, text("this came late"));
+    world.send("alice", to_peer("bob"), 2, text("are you there?"));
+    let direct = ConversationId::direct(&user("alice"), &user("bob"));
+    world.read("bob", direct.clone(), 2);
+    let answer = Draft {
+        reply_to: HistorySeq::new(2),
+        mentions: vec![user("alice")],
+        ..text("Grüße, ja: \u{1f600}")
+    };
+    world.send("bob", to_peer("alice"), 1, answer);
+    world.send("bob", to_peer("alice"), 2, text(vec![b'x'; 20_000]));
+    world.send("dave", to_peer("dave"), 7, text("note to self"));
+    world.pass(3);
+    world.read("bob", direct, 6);
+    world.create("alice", 6, "team", HistoryPolicy::SinceJoin, &["bob", "carol"]);
+    for number in 0..5 {
+        world.send("carol", to_group("team"), 10 + number, text(format!("news {number}")));
+    }
+    let seen = InboxSeq::new(3);
+    world.command("bob", "phone", &Command::Cursor(seen));
+    world.pass(3);
+    world.engine.flush().unwrap();
+}
+
+/// The second half: members come and go.
+pub fn second_half(world: &mut World) {
+    world.members("alice", true, "team", &["dave"]);
+    world.send("bob", to_group("team"), 8, text("welcome dave"));
+    world.members("alice", false, "team", &["carol"]);
+    world.send("dave", to_group("team"), 8, text("carol does not see this"));
+    world.members("alice", true, "team", &["carol"]);
+    world.send("alice", to_group("team"), 9, text("carol again"));
+    world.create("dave", 20, "open", HistoryPolicy::Full, &["alice"]);
+    world.send("alice", to_group("open"), 10, text("before bob"));
+    world.send("dave", to_group("open"), 21, text("before bob, too"));
+    world.members("dave", true, "open", &["bob"]);
+    world.create("erin", 1, "some", HistoryPolicy::LastN(1), &[]);
+    world.send("erin", to_group("some"), 2, text("one"));
+    world.send("erin", to_group("some"), 3, text("two"));
+    world.members("erin", true, "some", &["bob"]);
+    world.read("bob", group("team"), 7);
+    let reply = world.request("alice", Request::LeaveGroup { conversation: group("team") });
+    assert!(matches!(reply, Reply::Done { .. }));
+    world.send("bob", to_group("team"), 9, text("alice has left"));
+    world.attach("bob", "phone", Some(5));
+    world.pass(3);
+    world.engine.flush().unwrap();
+}
+
+/// Used by what only wants a store with everything in it.
+pub fn everything(store: &Store, writer: Writer) -> Writer {
+    let mut world = World::new(store, writer);
+    first_half(&mut world);
+    store.settle().unwrap();
+    second_half(&mut world);
+    world.engine.into_writer()
+}

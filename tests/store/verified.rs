@@ -1,0 +1,281 @@
+//! A store that the engine wrote is sound, and every kind of disagreement is found and named.
+
+use bytes::Bytes;
+use roamd::{
+    conversation::{Conversation, Member, Membership},
+    history,
+    id::{ConversationId, DeviceId, MessageId, UserId},
+    inbox::{self, Device},
+    inspect::{FindingKind, Report, history_page, log_page, stat, verify},
+    message::{Entry, EntryKind, Role},
+    sent::Sent,
+    seq::{HistorySeq, InboxSeq},
+    store::{
+        Commit, Reader, Store, Writer,
+        catalogue::{
+            LogKey, LogKind, MESSAGE_IDS, Table, conversation_key, device_key, member_key,
+            membership_key,
+        },
+    },
+    time::Timestamp,
+};
+
+use crate::{
+    place::Place,
+    scenario::{everything, group, user},
+};
+
+fn report(store: &Store) -> Report {
+    verify(store, &mut |_| ())
+}
+
+fn direct() -> ConversationId {
+    ConversationId::direct(&user("alice"), &user("bob"))
+}
+
+#[test]
+fn what_the_engine_writes_is_sound() {
+    let place = Place::new();
+    let (store, writer) = place.open();
+    assert!(report(&store).is_sound(), "an empty store");
+    let writer = everything(&store, writer);
+    let in_memory = report(&store);
+    assert_eq!(in_memory.findings, []);
+    store.close(writer).unwrap();
+    let (store, _writer) = place.open();
+    let mut told = 0;
+    let on_disk = verify(&store, &mut |_| told += 1);
+    assert_eq!(on_disk.findings, []);
+    assert!(told > 5);
+    let mut counts = on_disk.counts;
+    assert!(counts.values > 40);
+    counts.values = in_memory.counts.values;
+    assert_eq!(counts, in_memory.counts);
+    assert_eq!((counts.conversations, counts.messages, counts.inboxes), (5, 20, 5));
+}
+
+#[test]
+fn figures_and_dumps_tell_what_is_there() {
+    let place = Place::new();
+    let (store, writer) = place.open();
+    let writer = everything(&store, writer);
+    let stat = stat(&store).unwrap();
+    let family = |kind| *stat.logs.iter().find(|log| log.kind == kind).unwrap();
+    assert_eq!(family(LogKind::History).entries, 20);
+    assert_eq!(family(LogKind::History).longest, 9);
+    assert!(family(LogKind::History).bytes > 20_000);
+    assert_eq!(family(LogKind::Inbox).logs, 5);
+    let rows = |table| stat.tables.iter().find(|t| t.table == table).unwrap().rows;
+    assert_eq!((rows(Table::Conversation), rows(Table::SentException)), (5, 1));
+    assert!(stat.records() > 80 && stat.bytes() > 20_000);
+    assert!(stat.store.journal_bytes > 0 && stat.store.memory_bytes > 0);
+
+    let reader = store.reader();
+    let page = log_page(&reader, &user("bob"), InboxSeq::new(1), 2).unwrap();
+    assert_eq!(page.first, InboxSeq::new(1));
+    assert_eq!(page.entries.iter().map(|(seq, _)| seq.number()).collect::<Vec<_>>(), [2, 3]);
+    assert!(page.entries.iter().all(|(_, entry)| entry.is_some()));
+    let page = history_page(&reader, &direct(), HistorySeq::new(4), 100).unwrap();
+    assert_eq!(page.messages.iter().map(|(seq, _)| seq.number()).collect::<Vec<_>>(), [5, 6]);
+    assert_eq!(history_page(&reader, &direct(), HistorySeq::ZERO, 0).unwrap().messages, []);
+    let nobody = log_page(&reader, &user("nobody"), InboxSeq::ZERO, 10).unwrap();
+    assert_eq!((nobody.last, nobody.entries.len()), (InboxSeq::ZERO, 0));
+    drop(writer);
+}
+
+/// A store with everything in it, and a change that must not be.
+#[track_caller]
+fn check(wrong: impl FnOnce(&Reader, &mut Commit), expected: &[FindingKind]) {
+    let place = Place::new();
+    let (store, writer) = place.open();
+    let mut writer: Writer = everything(&store, writer);
+    let mut commit = Commit::new();
+    wrong(&store.reader(), &mut commit);
+    writer.stage(&commit).unwrap();
+    writer.flush().unwrap();
+    for on_disk in [false, true] {
+        if on_disk {
+            store.settle().unwrap();
+        }
+        let report = report(&store);
+        let mut kinds: Vec<_> = report.findings.iter().map(|finding| finding.kind).collect();
+        kinds.dedup();
+        let text: Vec<_> = report.findings.iter().map(ToString::to_string).collect();
+        assert_eq!(kinds, expected, "{text:#?}");
+    }
+}
+
+fn own(reader: &Reader, name: &str, id: &ConversationId) -> Membership {
+    let row = reader.row(Table::Membership, &membership_key(&user(name), id)).unwrap().unwrap();
+    Membership::decode(row).unwrap()
+}
+
+fn put_own(commit: &mut Commit, name: &str, id: &ConversationId, own: &Membership) {
+    commit.put(Table::Membership, membership_key(&user(name), id), own.encode());
+}
+
+fn pointer(id: &ConversationId, seq: u64) -> Bytes {
+    let kind = EntryKind::Message { conversation: id.clone(), seq: HistorySeq::new(seq) };
+    inbox::encode(&Entry { time: Timestamp::from_millis(9), kind })
+}
+
+#[test]
+fn members_that_do_not_agree_are_found() {
+    check(
+        |reader, commit| {
+            let key = conversation_key(&group("team"));
+            let row = reader.row(Table::Conversation, &key).unwrap().unwrap();
+            let mut row = Conversation::decode(row).unwrap();
+            row.member_count += 1;
+            commit.put(Table::Conversation, key, row.encode());
+        },
+        &[FindingKind::Membership],
+    );
+    check(
+        |_, commit| commit.delete(Table::Member, member_key(&group("open"), &user("bob"))),
+        &[FindingKind::Membership],
+    );
+    check(
+        |_, commit| {
+            let key = member_key(&group("open"), &user("bob"));
+            let (joined_seq, joined) = (HistorySeq::new(1), Timestamp::from_millis(1));
+            commit.put(
+                Table::Member,
+                key,
+                Member { role: Role::Admin, joined_seq, joined }.encode(),
+            );
+        },
+        &[FindingKind::Membership],
+    );
+    check(
+        |_, commit| commit.delete(Table::Conversation, conversation_key(&group("some"))),
+        &[FindingKind::Dangling],
+    );
+    check(
+        |reader, commit| {
+            let mut own = own(reader, "bob", &direct());
+            own.intervals.clear();
+            put_own(commit, "bob", &direct(), &own);
+        },
+        &[FindingKind::Membership, FindingKind::Leak],
+    );
+}
+
+#[test]
+fn read_markers_that_do_not_agree_are_found() {
+    for change in [
+        |own: &mut Membership| own.read_ordinal += 1,
+        |own: &mut Membership| own.read_seq = HistorySeq::new(1),
+        |own: &mut Membership| own.read_seq = HistorySeq::new(100),
+        |own: &mut Membership| own.announced_seq = own.read_seq.next(),
+    ] {
+        check(
+            |reader, commit| {
+                let mut own = own(reader, "bob", &group("team"));
+                change(&mut own);
+                put_own(commit, "bob", &group("team"), &own);
+            },
+            &[FindingKind::ReadMarker],
+        );
+    }
+}
+
+#[test]
+fn histories_and_inboxes_that_do_not_agree_are_found() {
+    let inbox_of = |name: &str| LogKey::inbox(&user(name));
+    check(
+        |_, commit| commit.append(inbox_of("bob"), pointer(&group("nowhere"), 3)),
+        &[FindingKind::Leak, FindingKind::Dangling],
+    );
+    check(
+        |_, commit| commit.append(inbox_of("bob"), pointer(&direct(), 7)),
+        &[FindingKind::Dangling],
+    );
+    check(
+        |_, commit| commit.append(inbox_of("bob"), pointer(&direct(), 6)),
+        &[FindingKind::Delivery],
+    );
+    check(
+        |_, commit| commit.append(inbox_of("carol"), pointer(&group("team"), 7)),
+        &[FindingKind::Leak, FindingKind::Delivery],
+    );
+    check(|_, commit| commit.append(inbox_of("bob"), "?".into()), &[FindingKind::Malformed]);
+    // A message without pointers; its ordinal and its id are not those that follow.
+    check(
+        |reader, commit| {
+            let log = LogKey::history(&direct());
+            let last = reader.entry(&log, 6).unwrap().unwrap();
+            let message = history::parse(last).1.unwrap();
+            commit.append(log, history::encode(&message));
+        },
+        &[FindingKind::Ordinal, FindingKind::MessageId, FindingKind::Delivery],
+    );
+    check(
+        |_, commit| commit.put(Table::Counter, MESSAGE_IDS.into(), Bytes::from_static(&[3])),
+        &[FindingKind::MessageId],
+    );
+    check(|_, commit| commit.delete(Table::Counter, MESSAGE_IDS.into()), &[FindingKind::MessageId]);
+}
+
+#[test]
+fn devices_that_do_not_agree_are_found() {
+    let phone = || DeviceId::new("phone").unwrap();
+    check(
+        |reader, commit| {
+            let key = device_key(&user("bob"), &phone());
+            let row = reader.row(Table::Device, &key).unwrap().unwrap();
+            let cursor = InboxSeq::new(1000);
+            commit.put(
+                Table::Device,
+                key,
+                Device { cursor, ..Device::decode(row).unwrap() }.encode(),
+            );
+        },
+        &[FindingKind::Cursor],
+    );
+    let sent = |reader: &Reader, name: &str| {
+        let log = LogKey::sent(&user(name), &phone());
+        let last = reader.bounds(&log).unwrap().last;
+        let entry = reader.entry(&log, last).unwrap().unwrap();
+        (log, Sent::decode(entry.record.unwrap()).unwrap())
+    };
+    check(
+        |reader, commit| {
+            let (log, mut last) = sent(reader, "bob");
+            last.client_id = roamd::id::ClientMessageId::new(100);
+            commit.append(log, last.encode());
+        },
+        &[FindingKind::Sent],
+    );
+    check(
+        |reader, commit| {
+            let (log, last) = sent(reader, "bob");
+            commit.append(log, last.encode());
+        },
+        &[FindingKind::Sent],
+    );
+    check(
+        |reader, commit| {
+            let (log, mut last) = sent(reader, "erin");
+            last.client_id = roamd::id::ClientMessageId::new(100);
+            last.id = MessageId::new(1 << 40);
+            last.seq = HistorySeq::new(50);
+            commit.append(log, last.encode());
+        },
+        &[FindingKind::Dangling],
+    );
+}
+
+#[test]
+fn a_findings_place_can_be_read() {
+    let place = Place::new();
+    let (store, writer) = place.open();
+    let mut writer = everything(&store, writer);
+    let mut commit = Commit::new();
+    commit.append(LogKey::inbox(&UserId::new("bob").unwrap()), pointer(&direct(), 7));
+    writer.stage(&commit).unwrap();
+    writer.flush().unwrap();
+    let text = report(&store).findings[0].to_string();
+    let expected = format!("dangling: inbox bob 25: {} 7: the newest message is 6", direct());
+    assert_eq!(text, expected);
+}
