@@ -109,3 +109,18 @@ impl Task {
         outcome
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Load tests run ten thousand clients beside a daemon.
+    #[test]
+    fn a_client_is_small() {
+        let config = ClientConfig::new("127.0.0.1:7100", "token", "device");
+        let shared = Shared::new(&config);
+        let (task, _first) = Task::new(config, Arc::clone(&shared), true);
+        let bytes = size_of_val(&task.run()) + size_of_val(&*shared);
+        assert!(bytes <= 4096, "{bytes}");
+    }
+}

@@ -1,9 +1,8 @@
 //! `roam` as people and scripts use it: the shipped program against the shipped daemon.
 
-#![allow(clippy::unwrap_used, reason = "a test may fail by panic")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail by panic")]
 
 #[path = "../support/mod.rs"]
-#[allow(unused_imports, reason = "every test binary uses its own part")]
 mod support;
 
 mod look;

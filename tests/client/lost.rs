@@ -119,7 +119,10 @@ async fn connections_that_break_at_any_moment_lose_and_repeat_nothing() {
                     cut.send_modify(|cuts| *cuts += 1);
                 }
             }
-            Event::Disconnected { .. } => disconnects += 1,
+            Event::Disconnected { error, .. } => {
+                assert!(matches!(error, ClientError::Lost(_)), "{error}");
+                disconnects += 1;
+            }
             _ => {}
         }
     }

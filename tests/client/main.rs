@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail by panic")]
 
 mod away;
+mod broken;
 mod daemon;
 mod lost;
 mod talk;
