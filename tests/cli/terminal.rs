@@ -1,8 +1,8 @@
 //! What a terminal, a pipe and a hostile sender may do.
 
 use std::{
-    io::{BufRead, BufReader},
-    process::Stdio,
+    io::{BufRead, BufReader, Read},
+    process::{Command, Stdio},
 };
 
 use super::Desk;
@@ -60,4 +60,25 @@ fn what_is_no_text_arrives_whole() {
         (value["text"].as_str(), &value["content_type"]),
         (Some(text), &"text/markdown".into())
     );
+}
+
+/// The log had colours wherever it went: nobody had asked whether stderr is a terminal.
+#[test]
+fn a_log_that_is_no_terminal_has_no_colours() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_roamd"))
+        .args(["serve", "--dev", "--listen", "127.0.0.1:0"])
+        .env_remove("NO_COLOR")
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap());
+    let mut text = String::new();
+    while !text.contains("listens on") {
+        assert!(log.read_line(&mut text).unwrap() > 0, "{text}");
+    }
+    let asked = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+    assert!(asked.success());
+    log.read_to_string(&mut text).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert!(text.contains("draining") && !text.contains('\x1b'), "{text}");
 }

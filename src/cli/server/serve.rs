@@ -1,6 +1,6 @@
 //! `roamd serve`: the daemon as a process.
 
-use std::{net::SocketAddr, path::Path};
+use std::{io::IsTerminal, net::SocketAddr, path::Path};
 
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
@@ -140,7 +140,11 @@ fn heed_test_switch() {
 fn start_log(config: &Config) {
     let level = format!("{:?}", config.log.level).to_lowercase();
     let filter = EnvFilter::new(format!("{level},sled=warn"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(!plain && std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     let _ = match config.log.format {
         LogFormat::Text => builder.with_target(false).try_init(),
         LogFormat::Json => builder.json().try_init(),
