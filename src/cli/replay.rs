@@ -55,7 +55,7 @@ pub struct ReplayArgs {
 /// Runs the command.
 #[must_use]
 pub fn run(args: &ReplayArgs) -> Exit {
-    if args.speed.is_some_and(|speed| !(speed > 0.0)) {
+    if args.speed.is_some_and(|speed| speed.is_nan() || speed <= 0.0) {
         eprintln!("roam: --speed must be above 0");
         return Exit::Usage;
     }

@@ -139,13 +139,13 @@ pub async fn run(
         .collect();
     let start = Instant::now();
     let mut done = 0;
-    for channel in 0..channels.len() {
-        progress.set_message(channels[channel].name.clone());
+    for (channel, log) in channels.iter().enumerate() {
+        progress.set_message(log.name.clone());
         replay.create_group(channel).await?;
-        let (began, first) = (Instant::now(), channels[channel].lines[0].minute);
-        for line in 0..channels[channel].lines.len() {
+        let (began, first) = (Instant::now(), log.lines[0].minute);
+        for (line, said) in log.lines.iter().enumerate() {
             if let Some(speed) = options.speed {
-                let minutes = channels[channel].lines[line].minute - first;
+                let minutes = said.minute - first;
                 let due = began + Duration::from_secs_f64(f64::from(minutes) * 60.0 / speed);
                 tokio::time::sleep_until(due.into()).await;
             }

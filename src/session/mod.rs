@@ -203,6 +203,10 @@ impl Session {
                 self.say(req_id, Reply::Pong { client_time_ms, time: now.wall });
             }
             (State::TooLong, Request::Resume(position)) => {
+                self.acknowledge(ack);
+                if self.is_ending() {
+                    return;
+                }
                 self.state = State::Resuming(req_id, position);
                 self.submit(req_id, Command::Resume(position));
             }
@@ -432,13 +436,17 @@ impl Session {
         match compared.verdict {
             Verdict::TooLong(_) => self.too_long(req_id, compared),
             Verdict::UpToDate | Verdict::CatchUp => {
-                if req_id != OWN {
+                if req_id == OWN {
+                    // Nothing was trimmed after all: the stream goes on where it stood, with what
+                    // is un-acked still un-acked.
+                    let _ = self.stream.read(Vec::new(), 0);
+                } else {
                     self.say(req_id, Reply::Resumed { head: compared.head });
+                    self.stream.start(self.stream_limits(), position.seq);
+                    self.submit_own(Command::Cursor(position.seq));
                 }
-                self.stream.start(self.stream_limits(), position.seq);
                 self.stream.grow(compared.head);
                 self.state = State::Streaming;
-                self.submit_own(Command::Cursor(position.seq));
             }
         }
     }
