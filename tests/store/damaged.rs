@@ -17,9 +17,12 @@ use std::{
 
 use bytes::Bytes;
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use roamd::store::{
-    Bounds, Commit, Store, StoreConfig, StoreError, Writer,
-    catalogue::{LogKey, LogKind, Table},
+use roamd::{
+    inspect::{FindingKind, verify},
+    store::{
+        Bounds, Commit, Store, StoreConfig, StoreError, Writer,
+        catalogue::{LogKey, LogKind, Table},
+    },
 };
 
 use crate::place::{ALL, Place, copy, history, inbox, quiet, sent};
@@ -142,6 +145,12 @@ fn examine(dir: &Path) -> Answer {
     }
     told |= reader.rows(Table::Member, b"", b"", usize::MAX).is_err();
     told |= store.check(|_, _| ()).is_err();
+    // What a reader meets, a verification names. (The records here are none of the engine's, which it
+    // says as well.)
+    let report = verify(&store, &mut |_| ());
+    let names = |kind| report.findings.iter().any(|finding| finding.kind == kind);
+    let named = [FindingKind::Damaged, FindingKind::Hole, FindingKind::Unreadable];
+    assert_eq!(named.into_iter().any(names), told);
     match (newest_missing, told) {
         (0, false) => Answer::Whole,
         (0, true) => Answer::Told,
