@@ -271,8 +271,14 @@ impl Client {
         if !self.ends.contains(&said) && !overloaded {
             return Err(format!("closed with {said:?}, but {:?} was due", self.ends));
         }
-        if said == End::Quiet && !self.asked.is_empty() {
-            return Err(format!("closed without a reply to {:?}", self.asked.keys()));
+        // Whoever says Bye gets the replies that are due, but does not go on.
+        let resume = match self.phase {
+            Phase::Resuming(asked, _) => Some(asked),
+            _ => None,
+        };
+        let due: Vec<_> = self.asked.keys().filter(|asked| Some(**asked) != resume).collect();
+        if said == End::Quiet && !due.is_empty() {
+            return Err(format!("closed without a reply to {due:?}"));
         }
         Ok(match said {
             End::Error(code) => format!("closed: {code:?}"),

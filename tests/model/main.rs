@@ -22,7 +22,7 @@ use std::{
 
 use driver::Driver;
 
-const ROUNDS: u64 = 200;
+const ROUNDS: u64 = 150;
 const STEPS: u64 = 300;
 
 /// Kinds of answers that a slice must have met, or it proves less than it seems.
