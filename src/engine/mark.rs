@@ -2,7 +2,7 @@
 //! held back so that there is at most one per conversation in two seconds, and reading cannot push
 //! messages out of the inbox.
 
-use std::time::Instant;
+use std::{collections::VecDeque, time::Instant};
 
 use hashbrown::HashMap;
 
@@ -25,41 +25,40 @@ use crate::{
 /// When the READ entry of a (user, conversation) may next be written, and whether one is waiting.
 #[derive(Debug, Default)]
 pub(super) struct ReadEntries {
-    quiet_until: HashMap<(UserId, ConversationId), (Instant, bool)>,
+    /// Those for whom a silence has begun, and whether an entry waits for its end.
+    silent: HashMap<(UserId, ConversationId), bool>,
+    /// The same, in the order in which the silences end (all are equally long).
+    order: VecDeque<(Instant, (UserId, ConversationId))>,
 }
 
 impl ReadEntries {
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.quiet_until.values().map(|(until, _)| *until).min()
+        self.order.front().map(|(until, _)| *until)
     }
 
     /// Everything that waits may be written now.
     pub(super) fn hurry(&mut self, now: Instant) {
-        for (until, _) in self.quiet_until.values_mut() {
-            *until = now;
+        for (until, _) in &mut self.order {
+            *until = (*until).min(now);
         }
     }
 
     /// No entry for a while: one was just written.
     fn quiet(&mut self, now: Instant, user: UserId, id: ConversationId) {
-        self.quiet_until.insert((user, id), (now + READ_ENTRY_INTERVAL, false));
+        let until = now + READ_ENTRY_INTERVAL;
+        self.order.push_back((until, (user.clone(), id.clone())));
+        self.silent.insert((user, id), false);
     }
 
     /// Those whose time has come and that are waiting for it, longest first.
     fn take_due(&mut self, now: Instant) -> Vec<(UserId, ConversationId)> {
         let mut due = Vec::new();
-        self.quiet_until.retain(|key, (until, waiting)| {
-            if *until > now {
-                return true;
+        while let Some((_, key)) = self.order.pop_front_if(|(until, _)| *until <= now) {
+            if self.silent.remove(&key) == Some(true) {
+                due.push(key);
             }
-            if *waiting {
-                due.push((*until, key.clone()));
-            }
-            false
-        });
-        // The table has no order of its own; the same input must give the same log.
-        due.sort();
-        due.into_iter().map(|(_, key)| key).collect()
+        }
+        due
     }
 }
 
@@ -78,8 +77,8 @@ impl Engine {
             let ordinal = if seq == tip.head { tip.ordinal } else { self.ordinal_at(id, seq)? };
             own.mark_read(seq, ordinal);
             let key = (caller.user.clone(), id.clone());
-            match self.read_entries.quiet_until.get_mut(&key) {
-                Some((_, waiting)) => {
+            match self.read_entries.silent.get_mut(&key) {
+                Some(waiting) => {
                     *waiting = true;
                     self.write_membership(&caller.user, id, &own)?;
                 }
@@ -156,7 +155,7 @@ impl Engine {
             let own = Membership::decode(row)?;
             let Some(id) = second_id::<ConversationId>(&key) else { continue };
             if own.announced_seq < own.read_seq
-                && !self.read_entries.quiet_until.contains_key(&(user.clone(), id.clone()))
+                && !self.read_entries.silent.contains_key(&(user.clone(), id.clone()))
             {
                 self.announce(now, user, &id, own)?;
             }
