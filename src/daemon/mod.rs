@@ -182,8 +182,15 @@ impl Daemon {
         let joined = tokio::task::spawn_blocking(move || writer.join()).await;
         match joined {
             Ok(Ok(Ok(writer))) => Ok(self.store.close(writer)?),
-            Ok(Ok(Err(error))) => Err(error.into()),
-            _ => Err(StoreError::Poisoned.into()),
+            failed => {
+                // The engine's drop syncs its file and panics when it cannot, as on a disk that is
+                // gone. The store stays open until the process ends, which is now.
+                std::mem::forget(self.store);
+                match failed {
+                    Ok(Ok(Err(error))) => Err(error.into()),
+                    _ => Err(StoreError::Poisoned.into()),
+                }
+            }
         }
     }
 

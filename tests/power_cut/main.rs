@@ -96,6 +96,7 @@ fn acked_data_survives_a_power_cut() {
             assert!(complaints.is_empty(), "{}again: {replay}", list(&complaints));
             left -= 1;
         }
+        run.launch.verify().unwrap_or_else(|text| panic!("{text}\nagain: {replay}"));
         let ledger = run.ledger.expect("there was a round");
         acked += ledger.figures.acked;
         open += ledger.figures.open;

@@ -118,6 +118,15 @@ impl Launch {
         Ok(run(&mut command)?.trim().to_owned())
     }
 
+    /// The daemon's own check of the data directory, whose daemon has been stopped or killed.
+    pub fn verify(&self) -> Result<String, String> {
+        let tools = self.tool(&["store", "--help"])?;
+        match tools.lines().any(|line| line.trim_start().starts_with("verify")) {
+            true => self.tool(&["store", "verify"]),
+            false => Ok("SKIPPED: this roamd has no `store verify`".to_owned()),
+        }
+    }
+
     /// Runs another command of roamd on the data directory and returns what it prints.
     pub fn tool(&self, arguments: &[&str]) -> Result<String, String> {
         run(self.command(&[]).args(arguments).arg("--data").arg(&self.data))
