@@ -82,7 +82,7 @@ pub struct Limits {
     pub fanout_members: usize,
     /// Most members of a group. More: TOO_MANY_MEMBERS.
     pub members_per_group: usize,
-    /// Most conversations of one user. More: FORBIDDEN for the one who adds.
+    /// Most conversations of one user. More: FORBIDDEN to who starts one, outcome LIMIT for who is added.
     pub conversations_per_user: usize,
     /// Most devices of one user. More: TOO_MANY_DEVICES.
     pub devices_per_user: usize,

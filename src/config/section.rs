@@ -94,7 +94,7 @@ sections! {
         fanout_members: usize = Limits::default().fanout_members,
         /// Most members of a group. More: TOO_MANY_MEMBERS.
         members_per_group: usize = Limits::default().members_per_group,
-        /// Most conversations of one user. More: FORBIDDEN for the one who adds.
+        /// Most conversations of one user. More: FORBIDDEN to who starts one, outcome LIMIT for who is added.
         conversations_per_user: usize = Limits::default().conversations_per_user,
         /// Most devices of one user. More: TOO_MANY_DEVICES.
         devices_per_user: usize = Limits::default().devices_per_user,
