@@ -64,6 +64,30 @@ pub const CLIENT_ACK_DELAY_MAX: Duration = Duration::from_millis(200);
 pub const CURSOR_FLUSH_DEVICES: u64 = 256;
 /// ... or this long after the first.
 pub const CURSOR_FLUSH_DELAY_MAX: Duration = Duration::from_millis(250);
+/// Longest draft of a message, in bytes. Longer: INVALID_ARGUMENT.
+pub const DRAFT_BYTES_MAX: usize = 2048;
+/// Most messages hidden in one call. More: TOO_MANY_ITEMS.
+pub const HIDE_PER_CALL_MAX: usize = 100;
+/// Largest page of mutations. Larger requests: INVALID_ARGUMENT.
+pub const MUTATION_PAGE_MAX: u32 = 200;
+/// Mutations in a page when the request says 0.
+pub const MUTATION_PAGE_DEFAULT: u32 = 50;
+/// Most messages fetched by reference in one call. More: TOO_MANY_ITEMS.
+pub const MESSAGE_REFS_MAX: usize = 200;
+/// Most users in one presence subscription call. More: TOO_MANY_ITEMS.
+pub const SUBSCRIBE_PER_CALL_MAX: usize = 200;
+/// Most users whose presence one session follows. More: TOO_MANY_ITEMS.
+pub const SUBSCRIPTIONS_MAX: usize = 1000;
+/// Largest content of an ephemeral, in bytes. Larger: CONTENT_TOO_LARGE.
+pub const EPHEMERAL_BYTES_MAX: usize = 1024;
+/// Longest name of a push provider, in bytes. Longer: INVALID_ARGUMENT.
+pub const PROVIDER_BYTES_MAX: usize = 64;
+/// Longest push token, in bytes. Longer: INVALID_ARGUMENT.
+pub const PUSH_TOKEN_BYTES_MAX: usize = 2048;
+/// Most large conversations named in CaughtUp.hints; the others are found by ListConversations.
+pub const HINTS_MAX: usize = 1000;
+/// Most cursors of large conversations in a Hello. More: TOO_MANY_ITEMS.
+pub const HELLO_CURSORS_MAX: usize = 64;
 /// At most one READ entry per conversation in this time.
 pub const READ_ENTRY_INTERVAL: Duration = Duration::from_secs(2);
 
@@ -80,6 +104,10 @@ pub struct Limits {
     pub content_bytes: usize,
     /// Members up to which a message is written to every member's inbox.
     pub fanout_members: usize,
+    /// How long a sender may recall its message. Later: WINDOW_CLOSED (owner and admins: any time).
+    pub recall_window: Duration,
+    /// How long a sender may edit its message. Later: WINDOW_CLOSED.
+    pub edit_window: Duration,
     /// Most members of a group. More: TOO_MANY_MEMBERS.
     pub members_per_group: usize,
     /// Most conversations of one user. More: FORBIDDEN to who starts one, outcome LIMIT for who is added.
@@ -115,7 +143,9 @@ impl Default for Limits {
             idempotency_window: DAY * 9,
             content_bytes: 64 * 1024,
             fanout_members: 500,
-            members_per_group: 500,
+            recall_window: Duration::from_secs(5 * 60),
+            edit_window: DAY,
+            members_per_group: 100_000,
             conversations_per_user: 5000,
             devices_per_user: 16,
             unacked_entries: 1000,

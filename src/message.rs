@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::{
     id::{ClientMessageId, ConversationId, DeviceId, MessageId, UserId},
-    seq::HistorySeq,
+    seq::{HistorySeq, MutationSeq, NoticeSeq},
     time::Timestamp,
 };
 
@@ -78,6 +78,54 @@ impl Message {
     }
 }
 
+/// What there is of a message for one user at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MessageState {
+    /// The content, possibly edited.
+    #[default]
+    Normal,
+    /// Taken back for everyone.
+    Recalled,
+    /// Deleted for everyone.
+    Deleted,
+    /// Deleted for this user.
+    Hidden,
+}
+
+impl MessageState {
+    /// Whether the content may be shown.
+    #[must_use]
+    pub fn is_shown(self) -> bool {
+        self == Self::Normal
+    }
+}
+
+/// A change of a message, as an inbox entry names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MutationRef {
+    /// Where.
+    pub conversation: ConversationId,
+    /// Which message.
+    pub seq: HistorySeq,
+    /// Which change of the conversation.
+    pub mutation: MutationSeq,
+    /// Who did it.
+    pub by: UserId,
+}
+
+/// What a user wants of a conversation.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Preferences {
+    /// On top of recents.
+    pub pinned: bool,
+    /// No push notifications.
+    pub muted: bool,
+    /// Not shown in recents.
+    pub hidden: bool,
+    /// An unsent text; at most [`crate::limits::DRAFT_BYTES_MAX`] bytes.
+    pub draft: Bytes,
+}
+
 /// What happened to the membership of a conversation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MembershipAction {
@@ -89,6 +137,12 @@ pub enum MembershipAction {
     Removed,
     /// This user left.
     Left,
+    /// These users have another role.
+    Role,
+    /// The group is closed for good.
+    Disbanded,
+    /// The group has another title.
+    Title,
 }
 
 /// An inbox entry that tells a change of membership.
@@ -108,6 +162,8 @@ pub struct MembershipChange {
     pub member_count: u32,
     /// The last history_seq before the change.
     pub at: HistorySeq,
+    /// The new role, with [`MembershipAction::Role`].
+    pub role: Option<Role>,
     /// The group's title.
     pub title: Arc<str>,
 }
@@ -128,9 +184,59 @@ pub enum EntryKind {
         conversation: ConversationId,
         /// Up to which message.
         read_seq: HistorySeq,
+        /// The user wants it shown as unread.
+        marked_unread: bool,
     },
-    /// Members came or went.
+    /// Members came or went, or the group itself changed.
     Membership(MembershipChange),
+    /// A message was taken back.
+    Recalled(MutationRef),
+    /// A message has new content, joined when the entry is read.
+    Edited(MutationRef),
+    /// A message was deleted for everyone.
+    Deleted(MutationRef),
+    /// Messages were deleted for this user.
+    Hidden {
+        /// Where.
+        conversation: ConversationId,
+        /// Which.
+        seqs: Vec<HistorySeq>,
+    },
+    /// The other user of a direct conversation has read up to here.
+    PeerRead {
+        /// Where.
+        conversation: ConversationId,
+        /// Who.
+        user: UserId,
+        /// Up to which message.
+        read_seq: HistorySeq,
+    },
+    /// The user's preferences changed; joined when the entry is read.
+    Preferences {
+        /// Where.
+        conversation: ConversationId,
+    },
+    /// Everything up to here is gone for this user.
+    Cleared {
+        /// Where.
+        conversation: ConversationId,
+        /// Up to which message.
+        cleared_to: HistorySeq,
+    },
+    /// A system notice: a pointer into the log of notices.
+    Notice {
+        /// Which.
+        notice: NoticeSeq,
+    },
+    /// A group became large or ceased to be.
+    Mode {
+        /// Which.
+        conversation: ConversationId,
+        /// Whether it is large now.
+        large: bool,
+        /// The first message that goes the new way.
+        from: HistorySeq,
+    },
     /// Written by a newer version of the daemon; passed over by readers.
     Unknown,
 }

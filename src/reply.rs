@@ -5,10 +5,14 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 
 use crate::{
-    id::{ClientMessageId, ConversationId, Epoch, MessageId, SessionId, UserId},
-    message::{ConversationKind, HistoryPolicy, MembershipChange, Message, Role},
+    id::{ClientMessageId, ConversationId, DeviceId, Epoch, MessageId, SessionId, UserId},
+    message::{
+        ConversationKind, HistoryPolicy, MembershipChange, Message, MessageState, MutationRef,
+        Preferences, Role,
+    },
     refusal::Refusal,
-    seq::{HistorySeq, InboxSeq},
+    request::LargeCursor,
+    seq::{HistorySeq, InboxSeq, MutationSeq, NoticeSeq},
     time::Timestamp,
 };
 
@@ -97,8 +101,41 @@ pub struct PlacedMessage {
     pub conversation: ConversationId,
     /// Which row.
     pub seq: HistorySeq,
-    /// What, or none when the row is damaged.
+    /// What, or none when the row is damaged. Has no content, content type or mentions unless
+    /// [`MessageState::is_shown`].
     pub message: Option<Message>,
+    /// What there is of it.
+    pub state: MessageState,
+    /// How often it was edited.
+    pub revision: u32,
+    /// When it was last edited; zero = never.
+    pub edited: Timestamp,
+}
+
+impl PlacedMessage {
+    /// A message that was never changed.
+    #[must_use]
+    pub fn new(conversation: ConversationId, seq: HistorySeq, message: Option<Message>) -> Self {
+        Self {
+            conversation,
+            seq,
+            message,
+            state: MessageState::Normal,
+            revision: 0,
+            edited: Timestamp::default(),
+        }
+    }
+
+    /// Takes the content away: what is left to show when it may not be shown.
+    #[must_use]
+    pub fn blanked(mut self, state: MessageState) -> Self {
+        if let Some(message) = &mut self.message {
+            message.draft.content = Bytes::new();
+            message.draft.content_type = "".into();
+            message.draft.mentions = Vec::new();
+        }
+        Self { state, revision: 0, edited: Timestamp::default(), ..self }
+    }
 }
 
 /// An inbox entry as a reader sees it: pointers joined with their rows.
@@ -119,6 +156,8 @@ pub enum EntryView {
         conversation: ConversationId,
         /// Up to which message.
         read_seq: HistorySeq,
+        /// The user wants it shown as unread.
+        marked_unread: bool,
     },
     /// Membership.
     Membership {
@@ -127,6 +166,85 @@ pub enum EntryView {
         /// What.
         change: MembershipChange,
     },
+    /// A message was taken back.
+    Recalled {
+        /// When.
+        time: Timestamp,
+        /// Which, and by whom.
+        mutation: MutationRef,
+    },
+    /// A message was edited.
+    Edited {
+        /// When.
+        time: Timestamp,
+        /// Which change of the conversation.
+        mutation: MutationSeq,
+        /// The message as it is now.
+        message: PlacedMessage,
+    },
+    /// A message was deleted for everyone.
+    Deleted {
+        /// When.
+        time: Timestamp,
+        /// Which, and by whom.
+        mutation: MutationRef,
+    },
+    /// Messages were deleted for this user.
+    Hidden {
+        /// When.
+        time: Timestamp,
+        /// Where.
+        conversation: ConversationId,
+        /// Which.
+        seqs: Vec<HistorySeq>,
+    },
+    /// The other user of a direct conversation has read up to here.
+    PeerRead {
+        /// When.
+        time: Timestamp,
+        /// Where.
+        conversation: ConversationId,
+        /// Who.
+        user: UserId,
+        /// Up to which message.
+        read_seq: HistorySeq,
+    },
+    /// The user's preferences as they are now.
+    Preferences {
+        /// When.
+        time: Timestamp,
+        /// Of which conversation.
+        conversation: ConversationId,
+        /// All of them.
+        preferences: Preferences,
+    },
+    /// Everything up to here is gone for this user.
+    Cleared {
+        /// When.
+        time: Timestamp,
+        /// Where.
+        conversation: ConversationId,
+        /// Up to which message.
+        cleared_to: HistorySeq,
+    },
+    /// A system notice.
+    Notice {
+        /// When.
+        time: Timestamp,
+        /// What.
+        notice: NoticeView,
+    },
+    /// A group became large or ceased to be.
+    Mode {
+        /// When.
+        time: Timestamp,
+        /// Which.
+        conversation: ConversationId,
+        /// Whether it is large now.
+        large: bool,
+        /// The first message that goes the new way.
+        from: HistorySeq,
+    },
     /// The stored entry is damaged or not understood.
     Hole {
         /// When, as far as known.
@@ -134,6 +252,19 @@ pub enum EntryView {
         /// For people.
         detail: &'static str,
     },
+}
+
+/// A system notice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoticeView {
+    /// Which.
+    pub notice: NoticeSeq,
+    /// A short label.
+    pub content_type: Arc<str>,
+    /// Opaque.
+    pub content: Bytes,
+    /// The conversation it was sent to, if it was sent to one.
+    pub conversation: Option<ConversationId>,
 }
 
 /// Contiguous entries.
@@ -186,17 +317,33 @@ pub struct ConversationView {
     pub read_seq: HistorySeq,
     /// Derived.
     pub unread: u64,
+    /// Of these, those that name the user.
+    pub unread_mentions: u64,
+    /// The user wants it shown as unread.
+    pub marked_unread: bool,
+    /// The last change of its messages that the user may know of.
+    pub mutation: MutationSeq,
+    /// What the user wants of it.
+    pub preferences: Preferences,
+    /// Its messages do not go to inboxes.
+    pub large: bool,
+    /// Closed for good.
+    pub disbanded: bool,
     /// Changes with members and settings.
     pub version: u64,
 }
 
-/// Unread of one conversation with its derivation: `unread = last_ordinal - read_ordinal`.
+/// Unread of one conversation with its derivation: `unread = last_ordinal - read_ordinal - removed`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConversationUnread {
     /// Which.
     pub conversation: ConversationId,
     /// Derived.
     pub unread: u64,
+    /// Of these, those that name the user.
+    pub mentions: u64,
+    /// The user wants it shown as unread.
+    pub marked_unread: bool,
     /// Read marker.
     pub read_seq: HistorySeq,
     /// Newest visible row.
@@ -205,6 +352,94 @@ pub struct ConversationUnread {
     pub last_ordinal: u64,
     /// Ordinal at the read marker.
     pub read_ordinal: u64,
+    /// Countable messages between the two that were recalled or deleted since.
+    pub removed: u64,
+}
+
+/// Whether a device is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PresenceState {
+    /// No session.
+    Offline,
+    /// A session in the foreground.
+    Online,
+    /// A session whose application is in the background.
+    Background,
+}
+
+/// The presence of one device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DevicePresence {
+    /// Whose.
+    pub user: UserId,
+    /// Which.
+    pub device: DeviceId,
+    /// Whether it is there.
+    pub state: PresenceState,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// One of the user's own devices.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceView {
+    /// Which.
+    pub device: DeviceId,
+    /// Free text from Hello.
+    pub platform: Arc<str>,
+    /// Whether it is there.
+    pub state: PresenceState,
+    /// First session.
+    pub first_seen: Timestamp,
+    /// Start or end of the latest session.
+    pub last_seen: Timestamp,
+    /// What it has stored.
+    pub cursor: InboxSeq,
+    /// Whether the push hook may reach it.
+    pub push_registered: bool,
+}
+
+/// Typing and the like.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ephemeral {
+    /// Where.
+    pub conversation: ConversationId,
+    /// Who.
+    pub sender: UserId,
+    /// On which device.
+    pub device: DeviceId,
+    /// A short label.
+    pub content_type: Arc<str>,
+    /// Opaque.
+    pub content: Bytes,
+}
+
+/// What is told of a large conversation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LargeNews {
+    /// A new message, and the one pushed before it.
+    Message {
+        /// As it is now.
+        message: PlacedMessage,
+        /// Pushed before.
+        prev: HistorySeq,
+    },
+    /// A message as it is after a change, and the change pushed before it.
+    Mutation {
+        /// As it is now.
+        message: PlacedMessage,
+        /// Which change.
+        mutation: MutationSeq,
+        /// Pushed before.
+        prev: MutationSeq,
+    },
+    /// Members or settings changed.
+    Version {
+        /// Of which conversation.
+        conversation: ConversationId,
+        /// Its new version.
+        version: u64,
+    },
 }
 
 /// A user in a conversation.
@@ -271,6 +506,8 @@ pub enum Reply {
         changed: Vec<ConversationUnread>,
         /// Whether that is all.
         complete: bool,
+        /// Large conversations that are further than this session knows the device to be.
+        hints: Vec<LargeCursor>,
     },
     /// The inbox cannot help.
     TooLong {
@@ -341,8 +578,47 @@ pub enum Reply {
         visible_first: HistorySeq,
         /// Newest visible row.
         visible_last: HistorySeq,
+        /// The last change that the page reflects.
+        mutation: MutationSeq,
         /// Nothing more in this direction.
         complete: bool,
+    },
+    /// Changes of messages.
+    MutationPage {
+        /// Ascending.
+        mutations: Vec<(MutationSeq, PlacedMessage)>,
+        /// Where to go on.
+        last: MutationSeq,
+        /// Nothing more for now.
+        complete: bool,
+    },
+    /// Messages asked for by place; none = not there or not for this user.
+    MessageItems(Vec<Option<PlacedMessage>>),
+    /// Who has read a message.
+    ReaderPage {
+        /// In order of id.
+        users: Vec<UserId>,
+        /// All of them.
+        reader_count: u32,
+        /// For the next page; empty at the end.
+        next_page_token: Bytes,
+    },
+    /// The presence of users just subscribed to.
+    PresenceSnapshot(Vec<DevicePresence>),
+    /// The user's devices.
+    DevicePage(Vec<DeviceView>),
+    /// Unsolicited: something of a large conversation.
+    ConversationPush(Box<LargeNews>),
+    /// Unsolicited: presence has changed.
+    PresencePush(Vec<DevicePresence>),
+    /// Unsolicited: typing and the like.
+    EphemeralPush(Arc<Ephemeral>),
+    /// Unsolicited: the user's total has moved.
+    UnreadPush {
+        /// Sum over all conversations.
+        total: u64,
+        /// The inbox_seq it reflects.
+        position: InboxSeq,
     },
     /// A page of conversations.
     ConversationPage {

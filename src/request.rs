@@ -9,8 +9,8 @@ use bytes::Bytes;
 
 use crate::{
     id::{ClientMessageId, ConversationId, DeviceId, Epoch, UserId},
-    message::{Draft, HistoryPolicy},
-    seq::{HistorySeq, InboxSeq},
+    message::{Draft, HistoryPolicy, Role},
+    seq::{HistorySeq, InboxSeq, MutationSeq},
     time::Timestamp,
 };
 
@@ -51,6 +51,47 @@ pub struct Hello {
     pub resume: Option<Position>,
     /// What the client can take.
     pub limits: ClientLimits,
+    /// How far the device has large conversations.
+    pub cursors: Vec<LargeCursor>,
+    /// The application is in the background.
+    pub background: bool,
+}
+
+/// A place in a large conversation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LargeCursor {
+    /// Which.
+    pub conversation: ConversationId,
+    /// The last message.
+    pub history: HistorySeq,
+    /// The last mutation.
+    pub mutation: MutationSeq,
+    /// Changes with members and settings.
+    pub version: u64,
+}
+
+/// What is to change in a user's preferences; none = stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PreferencesChange {
+    /// On top of recents.
+    pub pinned: Option<bool>,
+    /// No push notifications.
+    pub muted: Option<bool>,
+    /// Not shown in recents.
+    pub hidden: Option<bool>,
+    /// An unsent text.
+    pub draft: Option<Bytes>,
+}
+
+/// Whom a notice is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoticeTo {
+    /// One user.
+    User(UserId),
+    /// The members of a conversation.
+    Conversation(ConversationId),
+    /// Every user that has ever had a session.
+    Everyone,
 }
 
 impl std::fmt::Debug for Hello {
@@ -124,6 +165,91 @@ pub enum Request {
         conversation: ConversationId,
         /// Up to which message.
         read_seq: HistorySeq,
+        /// The other user of a direct conversation may see it.
+        peer_visible: bool,
+    },
+    /// Shows a conversation as unread.
+    MarkUnread {
+        /// Which.
+        conversation: ConversationId,
+    },
+    /// Hides everything up to a message from the user.
+    ClearConversation {
+        /// Which.
+        conversation: ConversationId,
+        /// Up to which message.
+        to: HistorySeq,
+    },
+    /// Changes the user's preferences.
+    SetPreferences {
+        /// Of which conversation.
+        conversation: ConversationId,
+        /// What.
+        change: PreferencesChange,
+    },
+    /// Takes a message back for everyone.
+    Recall {
+        /// Where.
+        conversation: ConversationId,
+        /// Which.
+        seq: HistorySeq,
+    },
+    /// Gives a message new content.
+    Edit {
+        /// Where.
+        conversation: ConversationId,
+        /// Which.
+        seq: HistorySeq,
+        /// As in [`Draft::content_type`].
+        content_type: Arc<str>,
+        /// As in [`Draft::content`].
+        content: Bytes,
+        /// The revision it replaces, if that matters.
+        base_revision: Option<u32>,
+    },
+    /// Hides messages from the user.
+    DeleteForMe {
+        /// Where.
+        conversation: ConversationId,
+        /// 1..=[`crate::limits::HIDE_PER_CALL_MAX`].
+        seqs: Vec<HistorySeq>,
+    },
+    /// Takes a message away from everyone.
+    DeleteForAll {
+        /// Where.
+        conversation: ConversationId,
+        /// Which.
+        seq: HistorySeq,
+    },
+    /// Makes sure a message of this device is not there.
+    CancelSend {
+        /// Its number.
+        client_id: ClientMessageId,
+    },
+    /// What changed in rows the client may have.
+    FetchMutations {
+        /// Where.
+        conversation: ConversationId,
+        /// After this one.
+        after: MutationSeq,
+        /// 1..=[`crate::limits::MUTATION_PAGE_MAX`].
+        limit: u32,
+    },
+    /// Messages by place.
+    FetchMessages {
+        /// At most [`crate::limits::MESSAGE_REFS_MAX`].
+        refs: Vec<(ConversationId, HistorySeq)>,
+    },
+    /// Who has read a message.
+    GetReaders {
+        /// Where.
+        conversation: ConversationId,
+        /// Which.
+        seq: HistorySeq,
+        /// From the previous page; empty = first.
+        page_token: Bytes,
+        /// 1..=[`crate::limits::MEMBER_PAGE_MAX`].
+        limit: u32,
     },
     /// Pages a history.
     FetchHistory {
@@ -207,8 +333,78 @@ pub enum Request {
         /// Which.
         conversation: ConversationId,
     },
-    /// In the protocol, not built yet: FEATURE_OFF. Carries the request's name.
-    FeatureOff(&'static str),
+    /// Closes a group for good.
+    DisbandGroup {
+        /// Which.
+        conversation: ConversationId,
+    },
+    /// Gives a member another role.
+    SetRole {
+        /// Where.
+        conversation: ConversationId,
+        /// Who.
+        user: UserId,
+        /// Which role.
+        role: Role,
+    },
+    /// Gives a group another title.
+    SetTitle {
+        /// Which.
+        conversation: ConversationId,
+        /// At most [`crate::limits::TITLE_BYTES_MAX`] bytes.
+        title: Arc<str>,
+    },
+    /// The session's own state.
+    SetPresence {
+        /// In the background rather than online.
+        background: bool,
+    },
+    /// Follows the presence of users, or stops to.
+    SubscribePresence {
+        /// 1..=[`crate::limits::SUBSCRIBE_PER_CALL_MAX`].
+        users: Vec<UserId>,
+        /// Stops to.
+        unsubscribe: bool,
+    },
+    /// Typing and the like.
+    SendEphemeral {
+        /// Where.
+        conversation: ConversationId,
+        /// As in [`Draft::content_type`].
+        content_type: Arc<str>,
+        /// At most [`crate::limits::EPHEMERAL_BYTES_MAX`] bytes.
+        content: Bytes,
+    },
+    /// The user's devices.
+    ListDevices,
+    /// Ends the session of one of the user's devices.
+    KickDevice {
+        /// Which.
+        device: DeviceId,
+    },
+    /// Forgets one of the user's devices; its tokens of today are worth nothing.
+    RevokeDevice {
+        /// Which.
+        device: DeviceId,
+    },
+    /// Where the push hook may reach this device.
+    RegisterPush {
+        /// At most [`crate::limits::PROVIDER_BYTES_MAX`] bytes.
+        provider: Arc<str>,
+        /// At most [`crate::limits::PUSH_TOKEN_BYTES_MAX`] bytes; empty = nowhere any more.
+        token: Arc<str>,
+    },
+    /// Tells users something as the system. Scope `admin`.
+    SendNotice {
+        /// Whom.
+        to: NoticeTo,
+        /// Idempotency, in the number space of sends.
+        client_id: ClientMessageId,
+        /// As in [`Draft::content_type`].
+        content_type: Arc<str>,
+        /// As in [`Draft::content`].
+        content: Bytes,
+    },
     /// No body this server knows.
     Unknown,
 }

@@ -1,4 +1,4 @@
-//! Sequence numbers of the two logs: dense, 1-based, never reused.
+//! Sequence numbers of the logs: dense, 1-based, never reused.
 //!
 //! 0 stands for "before the first": a cursor at 0 has nothing, a log with head 0 is empty.
 
@@ -60,6 +60,14 @@ sequence! {
 sequence! {
     /// Place of a message in a conversation's history.
     HistorySeq
+}
+sequence! {
+    /// Place of a change in a conversation's mutation log.
+    MutationSeq
+}
+sequence! {
+    /// Place of a notice in the log of notices; its id on the wire.
+    NoticeSeq
 }
 
 /// A range of history rows, both ends included; empty when `first > last`.

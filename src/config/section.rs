@@ -92,6 +92,12 @@ sections! {
         content_bytes: usize = Limits::default().content_bytes,
         /// Members up to which a message is written to every member's inbox.
         fanout_members: usize = Limits::default().fanout_members,
+        /// How long a sender may recall its message. Later: WINDOW_CLOSED (owner and admins: any time).
+        #[serde(with = "duration")]
+        recall_window: Duration = Limits::default().recall_window,
+        /// How long a sender may edit its message. Later: WINDOW_CLOSED.
+        #[serde(with = "duration")]
+        edit_window: Duration = Limits::default().edit_window,
         /// Most members of a group. More: TOO_MANY_MEMBERS.
         members_per_group: usize = Limits::default().members_per_group,
         /// Most conversations of one user. More: FORBIDDEN to who starts one, outcome LIMIT for who is added.
@@ -190,6 +196,8 @@ impl From<&LimitsSection> for Limits {
             idempotency_window: set.idempotency_window,
             content_bytes: set.content_bytes,
             fanout_members: set.fanout_members,
+            recall_window: set.recall_window,
+            edit_window: set.edit_window,
             members_per_group: set.members_per_group,
             conversations_per_user: set.conversations_per_user,
             devices_per_user: set.devices_per_user,

@@ -4,12 +4,13 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::{
     message::{HistoryPolicy, Role},
-    seq::{HistorySeq, Span},
+    seq::{HistorySeq, MutationSeq, Span},
     store::codec::{Malformed, put_varint, read_u8, read_varint},
     time::Timestamp,
 };
 
-const VERSION: u8 = 1;
+/// Version 1 ends after the intervals.
+const VERSION: u8 = 2;
 
 /// Rows a user may read: from its join (less what the policy adds) until it left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +38,20 @@ pub struct Membership {
     pub announced_seq: HistorySeq,
     /// Ordinal at the last visible row, once the user has left.
     pub left_ordinal: u64,
+    /// The last change of the conversation's messages when the user left: later edits are not for it.
+    pub left_mutation: MutationSeq,
+    /// Everything up to here is gone for this user.
+    pub cleared_to: HistorySeq,
+    /// The user wants it shown as unread.
+    pub marked_unread: bool,
+    /// The newest message ever hidden from this user: nothing above it is.
+    pub hidden_max: HistorySeq,
+    /// The newest message that ever named this user: nothing above it does.
+    pub mention_max: HistorySeq,
+    /// How far the other user of a direct conversation may know this one has read ...
+    pub peer_visible_seq: HistorySeq,
+    /// ... and was told.
+    pub peer_told_seq: HistorySeq,
 }
 
 impl Membership {
@@ -57,6 +72,13 @@ impl Membership {
             read_ordinal: 0,
             announced_seq: HistorySeq::ZERO,
             left_ordinal: 0,
+            left_mutation: MutationSeq::ZERO,
+            cleared_to: HistorySeq::ZERO,
+            marked_unread: false,
+            hidden_max: HistorySeq::ZERO,
+            mention_max: HistorySeq::ZERO,
+            peer_visible_seq: HistorySeq::ZERO,
+            peer_told_seq: HistorySeq::ZERO,
         };
         membership.rejoin(role, policy, head, ordinal, now);
         membership
@@ -96,12 +118,14 @@ impl Membership {
         self.read_ordinal = self.read_ordinal.max(ordinal);
         self.announced_seq = self.announced_seq.max(self.read_seq);
         self.left_ordinal = 0;
+        self.left_mutation = MutationSeq::ZERO;
     }
 
-    /// Closes the open interval.
-    pub fn leave(&mut self, head: HistorySeq, ordinal: u64) {
+    /// Closes the open interval. `head`, `ordinal` and `mutation` are the conversation's last ones.
+    pub fn leave(&mut self, head: HistorySeq, ordinal: u64, mutation: MutationSeq) {
         self.role = None;
         self.left_ordinal = ordinal;
+        self.left_mutation = mutation;
         if let Some(open) = self.intervals.last_mut() {
             open.last = Some(head);
             if open.first > head {
@@ -116,11 +140,12 @@ impl Membership {
         self.role.is_some()
     }
 
-    /// The visible spans, ascending and none empty.
+    /// The visible spans, ascending and none empty. What the user cleared is not visible.
     pub fn visible(&self, head: HistorySeq) -> impl DoubleEndedIterator<Item = Span> + Clone {
+        let floor = self.cleared_to.next();
         self.intervals
             .iter()
-            .map(move |i| Span { first: i.first, last: i.last.unwrap_or(head) })
+            .map(move |i| Span { first: i.first.max(floor), last: i.last.unwrap_or(head) })
             .filter(|span| !span.is_empty())
     }
 
@@ -140,6 +165,12 @@ impl Membership {
     /// Whether the user may see this row.
     #[must_use]
     pub fn sees(&self, seq: HistorySeq) -> bool {
+        seq > self.cleared_to && self.was_shown(seq)
+    }
+
+    /// Whether the row lies in an interval of the user, cleared or not.
+    #[must_use]
+    pub fn was_shown(&self, seq: HistorySeq) -> bool {
         self.intervals.iter().any(|i| i.first <= seq && i.last.is_none_or(|last| seq <= last))
     }
 
@@ -182,6 +213,13 @@ impl Membership {
             put_varint(&mut out, interval.first.number());
             put_varint(&mut out, interval.last.map_or(0, |last| last.number() + 1));
         }
+        put_varint(&mut out, self.left_mutation.number());
+        put_varint(&mut out, self.cleared_to.number());
+        out.put_u8(u8::from(self.marked_unread));
+        put_varint(&mut out, self.hidden_max.number());
+        put_varint(&mut out, self.mention_max.number());
+        put_varint(&mut out, self.peer_visible_seq.number());
+        put_varint(&mut out, self.peer_told_seq.number());
         out.freeze()
     }
 
@@ -191,7 +229,8 @@ impl Membership {
     /// [`Malformed`] when the bytes are not such a row.
     pub fn decode(mut row: Bytes) -> Result<Self, Malformed> {
         let input = &mut row;
-        if read_u8(input)? != VERSION {
+        let version = read_u8(input)?;
+        if !(1..=VERSION).contains(&version) {
             return Err(Malformed);
         }
         let role = super::record::role_from_byte(read_u8(input)?)?;
@@ -206,7 +245,32 @@ impl Membership {
             let last = read_varint(input)?.checked_sub(1).map(HistorySeq::new);
             intervals.push(Interval { first, last });
         }
-        Ok(Self { role, joined, intervals, read_seq, read_ordinal, announced_seq, left_ordinal })
+        let mut row = Self {
+            role,
+            joined,
+            intervals,
+            read_seq,
+            read_ordinal,
+            announced_seq,
+            left_ordinal,
+            left_mutation: MutationSeq::ZERO,
+            cleared_to: HistorySeq::ZERO,
+            marked_unread: false,
+            hidden_max: HistorySeq::ZERO,
+            mention_max: HistorySeq::ZERO,
+            peer_visible_seq: HistorySeq::ZERO,
+            peer_told_seq: HistorySeq::ZERO,
+        };
+        if version >= 2 {
+            row.left_mutation = MutationSeq::new(read_varint(input)?);
+            row.cleared_to = HistorySeq::new(read_varint(input)?);
+            row.marked_unread = read_u8(input)? != 0;
+            row.hidden_max = HistorySeq::new(read_varint(input)?);
+            row.mention_max = HistorySeq::new(read_varint(input)?);
+            row.peer_visible_seq = HistorySeq::new(read_varint(input)?);
+            row.peer_told_seq = HistorySeq::new(read_varint(input)?);
+        }
+        Ok(row)
     }
 }
 
@@ -217,6 +281,7 @@ mod tests {
     use super::*;
 
     const NOW: Timestamp = Timestamp::from_millis(1);
+    const NONE: MutationSeq = MutationSeq::ZERO;
 
     fn at(seq: u64) -> HistorySeq {
         HistorySeq::new(seq)
@@ -226,7 +291,7 @@ mod tests {
     fn a_rejoined_member_sees_two_intervals_and_counts_only_the_new_one() {
         let mut row = Membership::join(Role::Member, HistoryPolicy::SinceJoin, at(10), 10, NOW);
         assert_eq!(row.unread(12), 2);
-        row.leave(at(12), 12);
+        row.leave(at(12), 12, NONE);
         assert_eq!((row.unread(40), row.sees(at(12)), row.sees(at(13))), (2, true, false));
         row.rejoin(Role::Member, HistoryPolicy::SinceJoin, at(20), 20, NOW);
         assert_eq!(row.unread(20), 0);
@@ -238,13 +303,13 @@ mod tests {
     #[test]
     fn a_policy_that_reaches_back_merges_intervals() {
         let mut row = Membership::join(Role::Member, HistoryPolicy::SinceJoin, at(0), 0, NOW);
-        row.leave(at(5), 5);
+        row.leave(at(5), 5, NONE);
         row.rejoin(Role::Member, HistoryPolicy::LastN(3), at(8), 8, NOW);
         assert_eq!(row.intervals, [Interval { first: at(1), last: None }]);
-        row.leave(at(8), 8);
+        row.leave(at(8), 8, NONE);
         row.rejoin(Role::Member, HistoryPolicy::LastN(3), at(20), 20, NOW);
         assert_eq!(row.intervals.len(), 2);
-        row.leave(at(20), 20);
+        row.leave(at(20), 20, NONE);
         row.rejoin(Role::Member, HistoryPolicy::Full, at(30), 30, NOW);
         assert_eq!(row.intervals, [Interval { first: at(1), last: None }]);
     }
@@ -257,7 +322,7 @@ mod tests {
             for (messages, step) in steps {
                 head = at(head.number() + messages);
                 match step {
-                    0 if row.is_member() => row.leave(head, head.number()),
+                    0 if row.is_member() => row.leave(head, head.number(), MutationSeq::new(messages)),
                     1 if !row.is_member() => {
                         row.rejoin(Role::Admin, HistoryPolicy::LastN(2), head, head.number(), NOW);
                     }

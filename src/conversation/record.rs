@@ -14,7 +14,11 @@ use crate::{
     time::Timestamp,
 };
 
+/// Version 1 of a conversation ends after the members.
+const CONVERSATION_VERSION: u8 = 2;
 const VERSION: u8 = 1;
+const LARGE: u8 = 1;
+const DISBANDED: u8 = 2;
 
 /// Row of [`crate::store::catalogue::Table::Conversation`]. Changes with members and settings, not
 /// with messages.
@@ -34,6 +38,10 @@ pub struct Conversation {
     pub policy: HistoryPolicy,
     /// Members now.
     pub member_count: u32,
+    /// Its messages do not go to inboxes: more members than the fan-out limit.
+    pub large: bool,
+    /// Closed for good: it may be read, and nothing else.
+    pub disbanded: bool,
 }
 
 impl Conversation {
@@ -41,7 +49,7 @@ impl Conversation {
     #[must_use]
     pub fn encode(&self) -> Bytes {
         let mut out = BytesMut::with_capacity(64 + self.title.len());
-        out.put_u8(VERSION);
+        out.put_u8(CONVERSATION_VERSION);
         put_varint(&mut out, self.version);
         out.put_u8(match self.kind {
             ConversationKind::Direct => 1,
@@ -58,6 +66,8 @@ impl Conversation {
         out.put_u8(policy);
         put_varint(&mut out, u64::from(count));
         put_varint(&mut out, u64::from(self.member_count));
+        let bit = |set: bool, bit: u8| if set { bit } else { 0 };
+        out.put_u8(bit(self.large, LARGE) | bit(self.disbanded, DISBANDED));
         out.freeze()
     }
 
@@ -67,7 +77,8 @@ impl Conversation {
     /// [`Malformed`] when the bytes are not such a row.
     pub fn decode(mut row: Bytes) -> Result<Self, Malformed> {
         let input = &mut row;
-        if read_u8(input)? != VERSION {
+        let form = read_u8(input)?;
+        if !(1..=CONVERSATION_VERSION).contains(&form) {
             return Err(Malformed);
         }
         let small = |n: u64| u32::try_from(n).map_err(|_| Malformed);
@@ -89,7 +100,9 @@ impl Conversation {
             _ => return Err(Malformed),
         };
         let member_count = small(read_varint(input)?)?;
-        Ok(Self { version, kind, title, created, creator, policy, member_count })
+        let flags = if form >= 2 { read_u8(input)? } else { 0 };
+        let (large, disbanded) = (flags & LARGE != 0, flags & DISBANDED != 0);
+        Ok(Self { version, kind, title, created, creator, policy, member_count, large, disbanded })
     }
 }
 
@@ -167,6 +180,8 @@ mod tests {
                 creator: UserId::new("a").unwrap(),
                 policy,
                 member_count: 300,
+                large: true,
+                disbanded: true,
             };
             let bytes = row.encode();
             assert_eq!(Conversation::decode(bytes.clone()), Ok(row));

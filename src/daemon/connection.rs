@@ -293,8 +293,11 @@ impl Connection {
         if let Some(head) = arrivals.head {
             self.session.handle_head(head);
         }
-        if arrivals.displaced {
-            self.session.handle_displaced();
+        for push in arrivals.pushes {
+            self.session.handle_push(push);
+        }
+        if let Some(reason) = arrivals.end {
+            self.session.handle_end(reason);
         }
         if arrivals.drain {
             self.session.handle_drain();

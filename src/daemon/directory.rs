@@ -50,4 +50,14 @@ impl Directory {
     pub(super) fn feeds(&self, user: &UserId) -> impl Iterator<Item = &Arc<Feed>> {
         self.users.get(user).into_iter().flatten().map(|online| &online.feed)
     }
+
+    /// One session of a user, if it is still there.
+    pub(super) fn session(
+        &self,
+        user: &UserId,
+        session: SessionId,
+    ) -> impl Iterator<Item = &Arc<Feed>> {
+        let online = self.users.get(user).into_iter().flatten();
+        online.filter(move |online| online.session == session).map(|online| &online.feed)
+    }
 }

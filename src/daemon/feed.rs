@@ -2,19 +2,29 @@
 //!
 //! Bounded by construction: answers by the session's outstanding requests, signs by being flags.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::{engine::Answer, seq::InboxSeq};
+use crate::{
+    engine::Answer,
+    reply::{GoAwayReason, Reply},
+    seq::InboxSeq,
+};
+
+/// Pushes that may wait for one connection. More: the oldest is dropped.
+const PUSHES_MAX: usize = 64;
 
 /// What has come in since the connection last looked.
 #[derive(Debug, Default)]
 pub(super) struct Arrivals {
     pub(super) answers: Vec<(u64, Answer)>,
     pub(super) head: Option<InboxSeq>,
-    pub(super) displaced: bool,
+    /// The session is over.
+    pub(super) end: Option<GoAwayReason>,
+    /// Unsolicited and not part of the stream; the oldest give way.
+    pub(super) pushes: VecDeque<Reply>,
     pub(super) drain: bool,
 }
 
@@ -37,8 +47,17 @@ impl Feed {
         self.put(|arrivals| arrivals.head = arrivals.head.max(Some(head)));
     }
 
-    pub(super) fn displace(&self) {
-        self.put(|arrivals| arrivals.displaced = true);
+    pub(super) fn end(&self, reason: GoAwayReason) {
+        self.put(|arrivals| arrivals.end = Some(reason));
+    }
+
+    pub(super) fn push(&self, push: Reply) {
+        self.put(|arrivals| {
+            if arrivals.pushes.len() >= PUSHES_MAX {
+                arrivals.pushes.pop_front();
+            }
+            arrivals.pushes.push_back(push);
+        });
     }
 
     pub(super) fn drain(&self) {

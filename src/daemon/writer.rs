@@ -17,8 +17,9 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
 use super::{directory::Directory, feed::Feed};
 use crate::{
     clock::Clock,
-    engine::{Answer, Caller, Command, Engine},
+    engine::{Answer, Caller, Command, Engine, Sign},
     inbox,
+    reply::GoAwayReason,
     request::Request,
     seq::InboxSeq,
     store::{Reader, StoreError, Writer, catalogue::LogKey},
@@ -194,7 +195,10 @@ impl Thread {
                     held.answers.push((feed, number, answer));
                 }
             }
-            Task::Detach(caller) => self.directory.detach(&caller),
+            Task::Detach(caller) => {
+                self.engine.apply(self.clock.now(), &caller, &Command::Detach)?;
+                self.directory.detach(&caller);
+            }
             Task::Finish => held.finish = true,
         }
         Ok(())
@@ -206,9 +210,9 @@ impl Thread {
         answers: Vec<(Arc<Feed>, u64, Answer)>,
         displaced: Vec<Arc<Feed>>,
     ) -> Result<(), StoreError> {
-        let touched = loop {
+        let effects = loop {
             match self.engine.flush() {
-                Ok(touched) => break touched,
+                Ok(effects) => break effects,
                 Err(StoreError::NoSpace) => {
                     tracing::error!("no space left: writes wait until there is some");
                     std::thread::sleep(FULL_DISK_PAUSE);
@@ -217,12 +221,25 @@ impl Thread {
             }
         };
         for feed in displaced {
-            feed.displace();
+            feed.end(GoAwayReason::Replaced);
         }
         for (feed, number, answer) in answers {
             feed.answer(number, answer);
         }
-        for user in touched {
+        for sign in effects.signs {
+            match sign {
+                Sign::End(user, session, reason) => {
+                    self.directory.session(&user, session).for_each(|feed| feed.end(reason));
+                }
+                Sign::Push(user, Some(session), push) => {
+                    self.directory.session(&user, session).for_each(|feed| feed.push(push.clone()));
+                }
+                Sign::Push(user, None, push) => {
+                    self.directory.feeds(&user).for_each(|feed| feed.push(push.clone()));
+                }
+            }
+        }
+        for user in effects.inboxes {
             let mut online = self.directory.feeds(&user).peekable();
             if online.peek().is_none() {
                 continue;

@@ -17,6 +17,7 @@ use crate::{
         Commit, StoreError,
         catalogue::{LogKey, Table, device_key, user_prefix},
     },
+    time::Timestamp,
 };
 
 impl Engine {
@@ -27,6 +28,8 @@ impl Engine {
         resume: Option<Position>,
         missed_entries: u32,
         platform: &Arc<str>,
+        _issued: Timestamp,
+        _background: bool,
     ) -> Result<Answer, Stop> {
         let key = device_key(&caller.user, &caller.device);
         let known = match self.writer.row(Table::Device, &key)? {
@@ -123,7 +126,13 @@ impl Engine {
         let (unread_total, mut changed) = self.unread_of_all(&caller.user)?;
         let complete = changed.len() <= CAUGHT_UP_CONVERSATIONS_MAX;
         changed.truncate(CAUGHT_UP_CONVERSATIONS_MAX);
-        Ok(Answer::CaughtUp { seq: self.position(caller)?, unread_total, changed, complete })
+        Ok(Answer::CaughtUp {
+            seq: self.position(caller)?,
+            unread_total,
+            changed,
+            complete,
+            large: Vec::new(),
+        })
     }
 
     /// The newest entry of the caller's inbox: the position every answer names.

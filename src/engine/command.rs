@@ -7,8 +7,9 @@ use bytes::Bytes;
 use crate::{
     id::{ClientMessageId, ConversationId, DeviceId, Epoch, SessionId, UserId},
     reply::{ConversationUnread, Reply, Verdict},
-    request::{Direction, Position, Request},
-    seq::{HistorySeq, InboxSeq, Span},
+    request::{Direction, LargeCursor, Position, Request},
+    seq::{HistorySeq, InboxSeq, MutationSeq, Span},
+    time::Timestamp,
 };
 
 /// Who speaks: stamped from the session, never from a frame.
@@ -20,6 +21,8 @@ pub struct Caller {
     pub device: DeviceId,
     /// Which life of the device.
     pub session: SessionId,
+    /// The token has the scope `admin`.
+    pub admin: bool,
 }
 
 /// One thing to do.
@@ -33,7 +36,13 @@ pub enum Command {
         missed_entries: u32,
         /// Free text.
         platform: Arc<str>,
+        /// When the token was made: it may have been revoked since.
+        issued: Timestamp,
+        /// The application is in the background.
+        background: bool,
     },
+    /// The session is over. Nothing is answered.
+    Detach,
     /// After TooLong: compare again.
     Resume(Position),
     /// The stream has reached the head: what is the state there?
@@ -108,6 +117,8 @@ pub enum Answer {
         changed: Vec<ConversationUnread>,
         /// Whether that is all.
         complete: bool,
+        /// The ends of the user's large conversations, at the same moment.
+        large: Vec<LargeCursor>,
     },
 }
 
@@ -116,5 +127,14 @@ pub enum Answer {
 pub(super) struct Tip {
     pub(super) head: HistorySeq,
     pub(super) ordinal: u64,
-    pub(super) time: crate::time::Timestamp,
+    pub(super) time: Timestamp,
+    /// The last change of any of its messages.
+    pub(super) mutation: MutationSeq,
+}
+
+impl Tip {
+    /// Of a conversation made just now.
+    pub(super) fn new(time: Timestamp) -> Self {
+        Self { head: HistorySeq::ZERO, ordinal: 0, time, mutation: MutationSeq::ZERO }
+    }
 }

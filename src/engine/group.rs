@@ -8,7 +8,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::{
     Answer, Caller, Engine, Now, Stop,
     command::Tip,
-    not_found,
+    not_found, off,
     open::{self, Open},
     refuse,
 };
@@ -84,6 +84,8 @@ impl Engine {
             creator: caller.user.clone(),
             policy,
             member_count: all.len() as u32,
+            large: false,
+            disbanded: false,
         };
         let stored = row.encode();
         commit.require(Condition::Row(Table::Conversation, key.clone(), None));
@@ -120,10 +122,10 @@ impl Engine {
         };
         self.remember(now, caller, &sent, out_of_order, &mut commit)?;
         self.writer.stage(&commit)?;
-        self.touched.extend(named);
+        self.effects.inboxes.extend(named);
         let member_count = open.row.member_count;
         self.cache.keep(&id, open);
-        let tip = Tip { head: HistorySeq::ZERO, ordinal: 0, time: now.wall };
+        let tip = Tip::new(now.wall);
         self.cache.set_tip(&id, tip);
         Ok(Answer::Reply(Reply::GroupCreated {
             conversation: id,
@@ -274,6 +276,36 @@ impl Engine {
         })
     }
 
+    pub(super) fn disband_group(
+        &mut self,
+        _now: Now,
+        _caller: &Caller,
+        _id: &ConversationId,
+    ) -> Result<Answer, Stop> {
+        Err(off("disband_group"))
+    }
+
+    pub(super) fn set_role(
+        &mut self,
+        _now: Now,
+        _caller: &Caller,
+        _id: &ConversationId,
+        _user: &UserId,
+        _role: Role,
+    ) -> Result<Answer, Stop> {
+        Err(off("set_role"))
+    }
+
+    pub(super) fn set_title(
+        &mut self,
+        _now: Now,
+        _caller: &Caller,
+        _id: &ConversationId,
+        _title: &Arc<str>,
+    ) -> Result<Answer, Stop> {
+        Err(off("set_title"))
+    }
+
     /// A group never stays without an owner: the highest role, then the one who joined first.
     fn hand_over(
         &self,
@@ -300,7 +332,7 @@ impl Engine {
         commit: &mut Commit,
     ) -> Result<(), Stop> {
         if let Some(mut membership) = open::membership(&self.writer, user, id)? {
-            membership.leave(tip.head, tip.ordinal);
+            membership.leave(tip.head, tip.ordinal, tip.mutation);
             commit.put(Table::Membership, membership_key(user, id), membership.encode());
         }
         commit.delete(Table::Member, member_key(id, user));
@@ -342,7 +374,7 @@ impl Engine {
         let change = change(id, &next, action, caller, &names, tip.head);
         tell(&mut commit, now, told.iter().map(LogKey::inbox).collect(), change);
         self.writer.stage(&commit)?;
-        self.touched.extend(told);
+        self.effects.inboxes.extend(told);
         let member_count = next.row.member_count;
         self.cache.keep(id, next);
         Ok(Answer::Reply(Reply::MemberItems { outcomes, member_count, inbox_seq }))
@@ -378,6 +410,7 @@ fn change(
         user_count: users.len() as u32,
         member_count: open.row.member_count,
         at,
+        role: None,
         title: Arc::clone(&open.row.title),
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     conversation::Membership,
     history,
     id::{ConversationId, UserId},
-    message::ConversationKind,
+    message::{ConversationKind, Preferences},
     refusal::ErrorCode,
     reply::{ConversationUnread, ConversationView, MemberView, Reply},
     store::{
@@ -193,6 +193,9 @@ impl Engine {
             visible_last: own.hull(tip.head).last,
             last_ordinal: own.visible_ordinal(tip.ordinal),
             read_ordinal: own.read_ordinal,
+            mentions: 0,
+            marked_unread: own.marked_unread,
+            removed: 0,
         })
     }
 
@@ -249,6 +252,12 @@ impl Engine {
             activity: self.activity(id, own)?,
             read_seq: own.read_seq,
             unread: own.unread(tip.ordinal),
+            unread_mentions: 0,
+            marked_unread: own.marked_unread,
+            mutation: if here { tip.mutation } else { own.left_mutation },
+            preferences: Preferences::default(),
+            large: open.row.large,
+            disbanded: open.row.disbanded,
             version: if here { open.row.version } else { 0 },
         }))
     }

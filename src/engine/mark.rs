@@ -69,6 +69,7 @@ impl Engine {
         caller: &Caller,
         id: &ConversationId,
         wanted: HistorySeq,
+        _peer_visible: bool,
     ) -> Result<Answer, Stop> {
         let mut own = open::membership(&self.writer, &caller.user, id)?.ok_or_else(not_found)?;
         let tip = self.cache.tip(&self.writer, id)?;
@@ -92,6 +93,15 @@ impl Engine {
             unread: own.unread(tip.ordinal),
             unread_total: self.unread_of_all(&caller.user)?.0,
         }))
+    }
+
+    pub(super) fn mark_unread(
+        &mut self,
+        _now: Now,
+        _caller: &Caller,
+        _id: &ConversationId,
+    ) -> Result<Answer, Stop> {
+        Err(super::off("mark_unread"))
     }
 
     fn ordinal_at(&self, id: &ConversationId, seq: HistorySeq) -> Result<u64, StoreError> {
@@ -129,10 +139,14 @@ impl Engine {
         own.announced_seq = own.read_seq;
         let mut commit = Commit::new();
         commit.put(Table::Membership, membership_key(user, id), own.encode());
-        let kind = EntryKind::Read { conversation: id.clone(), read_seq: own.read_seq };
+        let kind = EntryKind::Read {
+            conversation: id.clone(),
+            read_seq: own.read_seq,
+            marked_unread: own.marked_unread,
+        };
         commit.append(LogKey::inbox(user), inbox::encode(&Entry { time: now.wall, kind }));
         self.writer.stage(&commit)?;
-        self.touched.insert(user.clone());
+        self.effects.inboxes.insert(user.clone());
         self.read_entries.quiet(now.mono, user.clone(), id.clone());
         Ok(())
     }

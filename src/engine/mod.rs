@@ -13,19 +13,31 @@
 
 mod attach;
 mod command;
+mod devices;
+mod effects;
 mod group;
+mod hide;
 mod lists;
 mod mark;
+mod mutate;
+mod notice;
 mod open;
 mod page;
+mod preferences;
+mod presence;
+mod push;
 pub mod read;
+mod readers;
 mod send;
 
 use std::time::Instant;
 
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 
-pub use self::command::{Answer, Caller, Command, Compared, HistoryGrant};
+pub use self::{
+    command::{Answer, Caller, Command, Compared, HistoryGrant},
+    effects::{Effects, Sign},
+};
 use self::{mark::ReadEntries, open::Cache};
 use crate::{
     ack::{AckConfig, DelayedAck},
@@ -64,6 +76,11 @@ impl From<Refusal> for Stop {
     }
 }
 
+/// A part of the protocol whose room is still empty.
+fn off(name: &str) -> Stop {
+    refuse(ErrorCode::FeatureOff, format!("{name} is not built yet"))
+}
+
 fn refuse(code: ErrorCode, detail: impl Into<String>) -> Stop {
     Stop::Refused(Refusal::new(code, detail))
 }
@@ -94,7 +111,7 @@ pub struct Engine {
     read_entries: ReadEntries,
     next_id: u64,
     reserved_ids: u64,
-    touched: HashSet<UserId>,
+    effects: Effects,
 }
 
 impl Engine {
@@ -114,7 +131,7 @@ impl Engine {
             read_entries: ReadEntries::default(),
             next_id,
             reserved_ids: next_id,
-            touched: HashSet::new(),
+            effects: Effects::default(),
         })
     }
 
@@ -161,8 +178,13 @@ impl Engine {
 
     fn dispatch(&mut self, now: Now, caller: &Caller, command: &Command) -> Result<Answer, Stop> {
         match command {
-            Command::Attach { resume, missed_entries, platform } => {
-                self.attach(now, caller, *resume, *missed_entries, platform)
+            Command::Attach { resume, missed_entries, platform, issued, background } => {
+                let (resume, missed) = (*resume, *missed_entries);
+                self.attach(now, caller, resume, missed, platform, *issued, *background)
+            }
+            Command::Detach => {
+                self.detach(now, caller)?;
+                Ok(Answer::Nothing)
             }
             Command::Resume(position) => self.resume(now, caller, *position),
             Command::CaughtUp => self.caught_up(caller),
@@ -174,8 +196,34 @@ impl Engine {
     fn request(&mut self, now: Now, caller: &Caller, request: &Request) -> Result<Answer, Stop> {
         match request {
             Request::Send { to, client_id, draft } => self.send(now, caller, to, *client_id, draft),
-            Request::MarkRead { conversation, read_seq } => {
-                self.mark_read(now, caller, conversation, *read_seq)
+            Request::Recall { conversation, seq } => self.recall(now, caller, conversation, *seq),
+            Request::Edit { conversation, seq, content_type, content, base_revision } => {
+                let base = *base_revision;
+                self.edit(now, caller, conversation, *seq, content_type, content, base)
+            }
+            Request::DeleteForAll { conversation, seq } => {
+                self.delete_for_all(now, caller, conversation, *seq)
+            }
+            Request::CancelSend { client_id } => self.cancel_send(now, caller, *client_id),
+            Request::FetchMutations { conversation, after, limit } => {
+                self.fetch_mutations(caller, conversation, *after, *limit)
+            }
+            Request::FetchMessages { refs } => self.fetch_messages(caller, refs),
+            Request::MarkRead { conversation, read_seq, peer_visible } => {
+                self.mark_read(now, caller, conversation, *read_seq, *peer_visible)
+            }
+            Request::MarkUnread { conversation } => self.mark_unread(now, caller, conversation),
+            Request::DeleteForMe { conversation, seqs } => {
+                self.delete_for_me(now, caller, conversation, seqs)
+            }
+            Request::ClearConversation { conversation, to } => {
+                self.clear_conversation(now, caller, conversation, *to)
+            }
+            Request::SetPreferences { conversation, change } => {
+                self.set_preferences(now, caller, conversation, change)
+            }
+            Request::GetReaders { conversation, seq, page_token, limit } => {
+                self.readers(caller, conversation, *seq, page_token, *limit)
             }
             Request::FetchHistory { conversation, direction, limit, max_bytes } => {
                 self.fetch_history(caller, conversation, *direction, *limit, *max_bytes)
@@ -210,10 +258,29 @@ impl Engine {
                 self.remove_members(now, caller, conversation, users)
             }
             Request::LeaveGroup { conversation } => self.leave_group(now, caller, conversation),
-            Request::FeatureOff(name) => Err(refuse(
-                ErrorCode::FeatureOff,
-                format!("{name} is part of the protocol but not switched on in this server"),
-            )),
+            Request::DisbandGroup { conversation } => self.disband_group(now, caller, conversation),
+            Request::SetRole { conversation, user, role } => {
+                self.set_role(now, caller, conversation, user, *role)
+            }
+            Request::SetTitle { conversation, title } => {
+                self.set_title(now, caller, conversation, title)
+            }
+            Request::SetPresence { background } => self.set_presence(now, caller, *background),
+            Request::SubscribePresence { users, unsubscribe } => {
+                self.subscribe_presence(caller, users, *unsubscribe)
+            }
+            Request::SendEphemeral { conversation, content_type, content } => {
+                self.send_ephemeral(caller, conversation, content_type, content)
+            }
+            Request::ListDevices => self.list_devices(caller),
+            Request::KickDevice { device } => self.kick_device(caller, device),
+            Request::RevokeDevice { device } => self.revoke_device(now, caller, device),
+            Request::RegisterPush { provider, token } => {
+                self.register_push(now, caller, provider, token)
+            }
+            Request::SendNotice { to, client_id, content_type, content } => {
+                self.send_notice(now, caller, to, *client_id, content_type, content)
+            }
             Request::Hello(_)
             | Request::Resume(_)
             | Request::Ack(_)
@@ -252,13 +319,13 @@ impl Engine {
         self.write_read_entries(now)
     }
 
-    /// Makes everything applied so far durable; returns the users whose inbox grew.
+    /// Makes everything applied so far durable; returns what those who are online want to know.
     ///
     /// # Errors
     /// When the store fails. After [`StoreError::NoSpace`] it may be called again.
-    pub fn flush(&mut self) -> Result<HashSet<UserId>, StoreError> {
+    pub fn flush(&mut self) -> Result<Effects, StoreError> {
         self.writer.flush()?;
-        Ok(std::mem::take(&mut self.touched))
+        Ok(std::mem::take(&mut self.effects))
     }
 
     /// Bytes applied and not yet flushed.

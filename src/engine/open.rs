@@ -10,7 +10,7 @@ use crate::{
     conversation::{Conversation, Member, Membership},
     history,
     id::{ConversationId, UserId},
-    seq::HistorySeq,
+    seq::{HistorySeq, MutationSeq},
     store::{
         Condition, StoreError, Writer,
         catalogue::{LogKey, Table, conversation_key, member_key, membership_key, second_id},
@@ -114,7 +114,9 @@ impl Cache {
         }
         let log = LogKey::history(id);
         let last = writer.bounds(&log)?.last;
-        let mut tip = Tip { head: HistorySeq::new(last), ordinal: 0, time: Timestamp::default() };
+        let mut tip = Tip::new(Timestamp::default());
+        tip.head = HistorySeq::new(last);
+        tip.mutation = MutationSeq::new(writer.bounds(&LogKey::mutations(id))?.last);
         if let Some(entry) = writer.entry(&log, last)? {
             let message = history::parse(entry).1.ok_or_else(|| {
                 StoreError::Damaged(format!("the newest message of conversation {id}"))

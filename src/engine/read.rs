@@ -9,11 +9,11 @@ use crate::{
     id::{ConversationId, UserId},
     inbox,
     limits::BATCH_BYTES_TARGET,
-    message::{Entry, EntryKind, Message},
+    message::{Entry, EntryKind, Message, MutationRef, Preferences},
     refusal::{ErrorCode, Refusal},
     reply::{Batch, ConversationView, EntryView, PlacedMessage, Reply},
     request::Direction,
-    seq::{HistorySeq, InboxSeq},
+    seq::{HistorySeq, InboxSeq, MutationSeq},
     store::{ReadLimit, Reader, StoreError, catalogue::LogKey},
     time::Timestamp,
 };
@@ -63,12 +63,35 @@ fn join(reader: &Reader, entry: Option<Entry>) -> Result<EntryView, StoreError> 
     Ok(match kind {
         EntryKind::Message { conversation, seq } => {
             let message = history::row(reader, &LogKey::history(&conversation), seq)?;
-            EntryView::Message { time, message: PlacedMessage { conversation, seq, message } }
+            EntryView::Message { time, message: PlacedMessage::new(conversation, seq, message) }
         }
-        EntryKind::Read { conversation, read_seq } => {
-            EntryView::Read { time, conversation, read_seq }
+        EntryKind::Read { conversation, read_seq, marked_unread } => {
+            EntryView::Read { time, conversation, read_seq, marked_unread }
         }
         EntryKind::Membership(change) => EntryView::Membership { time, change },
+        EntryKind::Recalled(mutation) => EntryView::Recalled { time, mutation },
+        EntryKind::Deleted(mutation) => EntryView::Deleted { time, mutation },
+        EntryKind::Edited(MutationRef { conversation, seq, mutation, .. }) => {
+            let message = history::row(reader, &LogKey::history(&conversation), seq)?;
+            let message = PlacedMessage::new(conversation, seq, message);
+            EntryView::Edited { time, mutation, message }
+        }
+        EntryKind::Hidden { conversation, seqs } => EntryView::Hidden { time, conversation, seqs },
+        EntryKind::PeerRead { conversation, user, read_seq } => {
+            EntryView::PeerRead { time, conversation, user, read_seq }
+        }
+        EntryKind::Preferences { conversation } => {
+            EntryView::Preferences { time, conversation, preferences: Preferences::default() }
+        }
+        EntryKind::Cleared { conversation, cleared_to } => {
+            EntryView::Cleared { time, conversation, cleared_to }
+        }
+        EntryKind::Notice { notice: _ } => {
+            EntryView::Hole { time, detail: "the notice is damaged" }
+        }
+        EntryKind::Mode { conversation, large, from } => {
+            EntryView::Mode { time, conversation, large, from }
+        }
         EntryKind::Unknown => EntryView::Hole { time, detail: "entry of a newer version" },
     })
 }
@@ -76,9 +99,18 @@ fn join(reader: &Reader, entry: Option<Entry>) -> Result<EntryView, StoreError> 
 /// About how many bytes an entry takes on the wire.
 fn weight(view: &EntryView) -> usize {
     match view {
-        EntryView::Message { message, .. } => message.message.as_ref().map_or(128, Message::weight),
+        EntryView::Message { message, .. } | EntryView::Edited { message, .. } => {
+            message.message.as_ref().map_or(128, Message::weight)
+        }
         EntryView::Membership { change, .. } => 128 + 66 * change.users.len(),
-        EntryView::Read { .. } | EntryView::Hole { .. } => 96,
+        EntryView::Hidden { seqs, .. } => 96 + 10 * seqs.len(),
+        EntryView::Preferences { preferences, .. } => 128 + preferences.draft.len(),
+        EntryView::Notice { notice, .. } => 256 + notice.content.len(),
+        EntryView::Recalled { .. } | EntryView::Deleted { .. } | EntryView::PeerRead { .. } => 192,
+        EntryView::Read { .. }
+        | EntryView::Cleared { .. }
+        | EntryView::Mode { .. }
+        | EntryView::Hole { .. } => 96,
     }
 }
 
@@ -117,7 +149,7 @@ fn page(reader: &Reader, grant: HistoryGrant) -> Result<Reply, StoreError> {
     let rows = history::read(reader, &LogKey::history(&conversation), span)?;
     let mut messages: Vec<PlacedMessage> = Vec::with_capacity(rows.len());
     let mut bytes = 0;
-    let place = |(seq, message)| PlacedMessage { conversation: conversation.clone(), seq, message };
+    let place = |(seq, message)| PlacedMessage::new(conversation.clone(), seq, message);
     let mut fits = |row: &(HistorySeq, Option<Message>), empty: bool| {
         bytes += row.1.as_ref().map_or(128, Message::weight);
         empty || bytes <= max_bytes
@@ -147,6 +179,7 @@ fn page(reader: &Reader, grant: HistoryGrant) -> Result<Reply, StoreError> {
         messages,
         visible_first: visible.first,
         visible_last: visible.last,
+        mutation: MutationSeq::ZERO,
         complete,
     })
 }
@@ -176,5 +209,5 @@ fn preview(
     seq: HistorySeq,
 ) -> Result<Option<PlacedMessage>, StoreError> {
     let message = history::row(reader, &LogKey::history(conversation), seq)?;
-    Ok(Some(PlacedMessage { conversation: conversation.clone(), seq, message }))
+    Ok(Some(PlacedMessage::new(conversation.clone(), seq, message)))
 }

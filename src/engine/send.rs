@@ -127,8 +127,8 @@ impl Engine {
         commit.put(Table::Membership, membership_key(&caller.user, &conversation), own.encode());
 
         self.writer.stage(&commit)?;
-        self.cache.set_tip(&conversation, Tip { head: seq, ordinal, time: now.wall });
-        self.touched.extend(open.members.iter().map(|(user, _)| user.clone()));
+        self.cache.set_tip(&conversation, Tip { head: seq, ordinal, time: now.wall, ..tip });
+        self.effects.inboxes.extend(open.members.iter().map(|(user, _)| user.clone()));
         self.cache.insert_new(&conversation, open);
         Ok(Answer::Reply(send_ack(&sent, false)))
     }
@@ -216,6 +216,8 @@ impl Engine {
             creator: caller.user.clone(),
             policy: HistoryPolicy::SinceJoin,
             member_count: users.len() as u32,
+            large: false,
+            disbanded: false,
         };
         let stored = row.encode();
         let key = conversation_key(id);
@@ -232,7 +234,7 @@ impl Engine {
             history: LogKey::history(id),
         };
         open.set_members(users.into_iter().map(|user| (user, member)).collect());
-        Ok((Arc::new(open), Tip { head: HistorySeq::ZERO, ordinal: 0, time: now.wall }))
+        Ok((Arc::new(open), Tip::new(now.wall)))
     }
 
     fn first_membership(&self, now: Now) -> Membership {

@@ -1,8 +1,12 @@
 //! The history: a conversation's messages, kept long; the stored form of a message and paging.
 
+mod mutation;
 mod record;
 
-pub use self::record::{decode, encode};
+pub use self::{
+    mutation::{Change, Mutated, Mutation},
+    record::{decode, encode},
+};
 use crate::{
     message::Message,
     request::Direction,

@@ -3,8 +3,8 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::{
-    message::{Entry, EntryKind, MembershipAction, MembershipChange},
-    seq::HistorySeq,
+    message::{Entry, EntryKind, MembershipAction, MembershipChange, MutationRef, Role},
+    seq::{HistorySeq, MutationSeq, NoticeSeq},
     store::codec::{
         Malformed, put_id, put_slice, put_varint, read_id, read_text, read_u8, read_varint,
     },
@@ -15,6 +15,17 @@ const VERSION: u8 = 1;
 const MESSAGE: u8 = 1;
 const READ: u8 = 2;
 const MEMBERSHIP: u8 = 3;
+const RECALLED: u8 = 4;
+const EDITED: u8 = 5;
+const DELETED: u8 = 6;
+const HIDDEN: u8 = 7;
+const PEER_READ: u8 = 8;
+const PREFERENCES: u8 = 9;
+const CLEARED: u8 = 10;
+const NOTICE: u8 = 11;
+const MODE: u8 = 12;
+/// A read marker that is shown as unread.
+const MARKED_UNREAD: u8 = 13;
 
 /// The stored bytes of an entry.
 #[must_use]
@@ -23,8 +34,18 @@ pub fn encode(entry: &Entry) -> Bytes {
     out.put_u8(VERSION);
     let kind = match &entry.kind {
         EntryKind::Message { .. } => MESSAGE,
-        EntryKind::Read { .. } => READ,
+        EntryKind::Read { marked_unread: false, .. } => READ,
+        EntryKind::Read { marked_unread: true, .. } => MARKED_UNREAD,
         EntryKind::Membership(_) => MEMBERSHIP,
+        EntryKind::Recalled(_) => RECALLED,
+        EntryKind::Edited(_) => EDITED,
+        EntryKind::Deleted(_) => DELETED,
+        EntryKind::Hidden { .. } => HIDDEN,
+        EntryKind::PeerRead { .. } => PEER_READ,
+        EntryKind::Preferences { .. } => PREFERENCES,
+        EntryKind::Cleared { .. } => CLEARED,
+        EntryKind::Notice { .. } => NOTICE,
+        EntryKind::Mode { .. } => MODE,
         EntryKind::Unknown => 0,
     };
     out.put_u8(kind);
@@ -34,9 +55,37 @@ pub fn encode(entry: &Entry) -> Bytes {
             put_id(&mut out, conversation.as_bytes());
             put_varint(&mut out, seq.number());
         }
-        EntryKind::Read { conversation, read_seq } => {
+        EntryKind::Read { conversation, read_seq: seq, .. }
+        | EntryKind::Cleared { conversation, cleared_to: seq } => {
             put_id(&mut out, conversation.as_bytes());
+            put_varint(&mut out, seq.number());
+        }
+        EntryKind::Recalled(mutation)
+        | EntryKind::Edited(mutation)
+        | EntryKind::Deleted(mutation) => {
+            put_id(&mut out, mutation.conversation.as_bytes());
+            put_varint(&mut out, mutation.seq.number());
+            put_varint(&mut out, mutation.mutation.number());
+            put_id(&mut out, mutation.by.as_bytes());
+        }
+        EntryKind::Hidden { conversation, seqs } => {
+            put_id(&mut out, conversation.as_bytes());
+            put_varint(&mut out, seqs.len() as u64);
+            for seq in seqs {
+                put_varint(&mut out, seq.number());
+            }
+        }
+        EntryKind::PeerRead { conversation, user, read_seq } => {
+            put_id(&mut out, conversation.as_bytes());
+            put_id(&mut out, user.as_bytes());
             put_varint(&mut out, read_seq.number());
+        }
+        EntryKind::Preferences { conversation } => put_id(&mut out, conversation.as_bytes()),
+        EntryKind::Notice { notice } => put_varint(&mut out, notice.number()),
+        EntryKind::Mode { conversation, large, from } => {
+            put_id(&mut out, conversation.as_bytes());
+            out.put_u8(u8::from(*large));
+            put_varint(&mut out, from.number());
         }
         EntryKind::Membership(change) => {
             put_id(&mut out, change.conversation.as_bytes());
@@ -45,6 +94,9 @@ pub fn encode(entry: &Entry) -> Bytes {
                 MembershipAction::Added => 2,
                 MembershipAction::Removed => 3,
                 MembershipAction::Left => 4,
+                MembershipAction::Role => 5,
+                MembershipAction::Disbanded => 6,
+                MembershipAction::Title => 7,
             });
             put_id(&mut out, change.by.as_bytes());
             put_varint(&mut out, change.users.len() as u64);
@@ -55,6 +107,14 @@ pub fn encode(entry: &Entry) -> Bytes {
             put_varint(&mut out, u64::from(change.member_count));
             put_varint(&mut out, change.at.number());
             put_slice(&mut out, change.title.as_bytes());
+            if change.action == MembershipAction::Role {
+                out.put_u8(match change.role {
+                    None => 0,
+                    Some(Role::Member) => 1,
+                    Some(Role::Admin) => 2,
+                    Some(Role::Owner) => 3,
+                });
+            }
         }
         EntryKind::Unknown => {}
     }
@@ -77,14 +137,51 @@ pub fn decode(mut record: Bytes) -> Result<Entry, Malformed> {
             conversation: read_id(input)?,
             seq: HistorySeq::new(read_varint(input)?),
         },
-        READ => EntryKind::Read {
+        READ | MARKED_UNREAD => EntryKind::Read {
             conversation: read_id(input)?,
             read_seq: HistorySeq::new(read_varint(input)?),
+            marked_unread: kind == MARKED_UNREAD,
         },
         MEMBERSHIP => EntryKind::Membership(decode_membership(input)?),
+        RECALLED => EntryKind::Recalled(decode_mutation(input)?),
+        EDITED => EntryKind::Edited(decode_mutation(input)?),
+        DELETED => EntryKind::Deleted(decode_mutation(input)?),
+        HIDDEN => {
+            let conversation = read_id(input)?;
+            let mut seqs = Vec::new();
+            for _ in 0..read_varint(input)? {
+                seqs.push(HistorySeq::new(read_varint(input)?));
+            }
+            EntryKind::Hidden { conversation, seqs }
+        }
+        PEER_READ => EntryKind::PeerRead {
+            conversation: read_id(input)?,
+            user: read_id(input)?,
+            read_seq: HistorySeq::new(read_varint(input)?),
+        },
+        PREFERENCES => EntryKind::Preferences { conversation: read_id(input)? },
+        CLEARED => EntryKind::Cleared {
+            conversation: read_id(input)?,
+            cleared_to: HistorySeq::new(read_varint(input)?),
+        },
+        NOTICE => EntryKind::Notice { notice: NoticeSeq::new(read_varint(input)?) },
+        MODE => EntryKind::Mode {
+            conversation: read_id(input)?,
+            large: read_u8(input)? != 0,
+            from: HistorySeq::new(read_varint(input)?),
+        },
         _ => EntryKind::Unknown,
     };
     Ok(Entry { time, kind })
+}
+
+fn decode_mutation(input: &mut Bytes) -> Result<MutationRef, Malformed> {
+    Ok(MutationRef {
+        conversation: read_id(input)?,
+        seq: HistorySeq::new(read_varint(input)?),
+        mutation: MutationSeq::new(read_varint(input)?),
+        by: read_id(input)?,
+    })
 }
 
 fn decode_membership(input: &mut Bytes) -> Result<MembershipChange, Malformed> {
@@ -94,6 +191,9 @@ fn decode_membership(input: &mut Bytes) -> Result<MembershipChange, Malformed> {
         2 => MembershipAction::Added,
         3 => MembershipAction::Removed,
         4 => MembershipAction::Left,
+        5 => MembershipAction::Role,
+        6 => MembershipAction::Disbanded,
+        7 => MembershipAction::Title,
         _ => return Err(Malformed),
     };
     let by = read_id(input)?;
@@ -102,7 +202,7 @@ fn decode_membership(input: &mut Bytes) -> Result<MembershipChange, Malformed> {
         users.push(read_id(input)?);
     }
     let small = |n: u64| u32::try_from(n).map_err(|_| Malformed);
-    Ok(MembershipChange {
+    let mut change = MembershipChange {
         conversation,
         action,
         by,
@@ -111,7 +211,18 @@ fn decode_membership(input: &mut Bytes) -> Result<MembershipChange, Malformed> {
         member_count: small(read_varint(input)?)?,
         at: HistorySeq::new(read_varint(input)?),
         title: read_text(input)?,
-    })
+        role: None,
+    };
+    if action == MembershipAction::Role {
+        change.role = match read_u8(input)? {
+            0 => None,
+            1 => Some(Role::Member),
+            2 => Some(Role::Admin),
+            3 => Some(Role::Owner),
+            _ => return Err(Malformed),
+        };
+    }
+    Ok(change)
 }
 
 #[cfg(test)]
@@ -133,12 +244,51 @@ mod tests {
                 user_count: 40,
                 member_count: 41,
                 at: HistorySeq::new(9),
+                role: (action == MembershipAction::Role).then_some(Role::Admin),
                 title: "t".into(),
             })
         };
+        let read = |marked_unread| EntryKind::Read {
+            conversation: conversation.clone(),
+            read_seq: HistorySeq::new(3),
+            marked_unread,
+        };
+        let mutation = MutationRef {
+            conversation: conversation.clone(),
+            seq: HistorySeq::new(3),
+            mutation: MutationSeq::new(300),
+            by: user("b"),
+        };
         vec![
             EntryKind::Message { conversation: conversation.clone(), seq: HistorySeq::new(300) },
-            EntryKind::Read { conversation: conversation.clone(), read_seq: HistorySeq::new(3) },
+            read(false),
+            read(true),
+            EntryKind::Recalled(mutation.clone()),
+            EntryKind::Edited(mutation.clone()),
+            EntryKind::Deleted(mutation),
+            EntryKind::Hidden {
+                conversation: conversation.clone(),
+                seqs: vec![HistorySeq::new(3), HistorySeq::new(900)],
+            },
+            EntryKind::PeerRead {
+                conversation: conversation.clone(),
+                user: user("b"),
+                read_seq: HistorySeq::new(3),
+            },
+            EntryKind::Preferences { conversation: conversation.clone() },
+            EntryKind::Cleared {
+                conversation: conversation.clone(),
+                cleared_to: HistorySeq::new(7),
+            },
+            EntryKind::Notice { notice: NoticeSeq::new(5) },
+            EntryKind::Mode {
+                conversation: conversation.clone(),
+                large: true,
+                from: HistorySeq::new(70_000),
+            },
+            membership(MembershipAction::Role),
+            membership(MembershipAction::Disbanded),
+            membership(MembershipAction::Title),
             membership(MembershipAction::Created),
             membership(MembershipAction::Added),
             membership(MembershipAction::Removed),

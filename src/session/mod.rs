@@ -272,8 +272,10 @@ impl Session {
                 let position = *position;
                 self.resumed(number, position, *compared);
             }
-            (_, Answer::CaughtUp { seq, unread_total, changed, complete }) => {
-                self.stream.state_at(seq, Reply::CaughtUp { seq, unread_total, changed, complete });
+            (_, Answer::CaughtUp { seq, unread_total, changed, complete, large: _ }) => {
+                let hints = Vec::new();
+                let reply = Reply::CaughtUp { seq, unread_total, changed, complete, hints };
+                self.stream.state_at(seq, reply);
             }
             _ => {}
         }
@@ -301,9 +303,16 @@ impl Session {
         }
     }
 
-    /// A newer session of the same device has taken over.
-    pub fn handle_displaced(&mut self) {
-        self.go_away(GoAwayReason::Replaced);
+    /// The engine has ended this session.
+    pub fn handle_end(&mut self, reason: GoAwayReason) {
+        self.go_away(reason);
+    }
+
+    /// Something unsolicited that is not part of the stream. Before Welcome nobody waits for it.
+    pub fn handle_push(&mut self, push: Reply) {
+        if self.is_open() && !self.is_ending() {
+            self.say(0, push);
+        }
     }
 
     /// The daemon stops: replies still due are given, then GoAway.
@@ -384,12 +393,15 @@ impl Session {
         self.expires = now.mono.checked_add(left);
         self.wanted = hello.limits;
         let device = hello.device;
-        self.caller = Some(Caller { user: claims.user, device, session: self.id });
+        let admin = claims.scopes.contains(Scope::Admin);
+        self.caller = Some(Caller { user: claims.user, device, session: self.id, admin });
         self.state = State::Attaching;
         self.stream.start(self.stream_limits(), hello.resume.map_or(InboxSeq::ZERO, |at| at.seq));
         let missed_entries = hello.limits.missed_entries;
         let platform = hello.platform;
-        self.submit(req_id, Command::Attach { resume: hello.resume, missed_entries, platform });
+        let (resume, background, issued) = (hello.resume, hello.background, claims.issued);
+        let attach = Command::Attach { resume, missed_entries, platform, issued, background };
+        self.submit(req_id, attach);
     }
 
     fn welcome(&mut self, now: Now, req_id: u64, compared: Compared) {

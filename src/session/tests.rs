@@ -29,6 +29,8 @@ fn incoming(req_id: u64, request: Request) -> Incoming {
 
 fn hello(token: &str, protocol_max: u32) -> Request {
     Request::Hello(Hello {
+        cursors: Vec::new(),
+        background: false,
         protocol_min: protocol_max.min(1),
         protocol_max,
         token: token.into(),
@@ -132,6 +134,7 @@ fn resume_can_be_repeated() {
 fn a_cursor_that_is_not_taken_is_nobodys_business() {
     let mut session = session(Verdict::UpToDate);
     let state = Answer::CaughtUp {
+        large: Vec::new(),
         seq: InboxSeq::ZERO,
         unread_total: 0,
         changed: Vec::new(),

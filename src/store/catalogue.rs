@@ -6,7 +6,10 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::codec::put_id;
-use crate::id::{ClientMessageId, ConversationId, DeviceId, UserId};
+use crate::{
+    id::{ClientMessageId, ConversationId, DeviceId, UserId},
+    seq::{HistorySeq, NoticeSeq},
+};
 
 /// A family of logs. Each log has a dense, 1-based sequence; each family has one sled tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -18,11 +21,16 @@ pub enum LogKind {
     History = 1,
     /// Key: user, device. The device's sends in order: what makes retries idempotent.
     Sent = 2,
+    /// Key: conversation. What changed in its messages: the feed for rows that clients have cached.
+    Mutation = 3,
+    /// One log. What administrators told.
+    Notice = 4,
 }
 
 impl LogKind {
     /// All families.
-    pub const ALL: [Self; 3] = [Self::Inbox, Self::History, Self::Sent];
+    pub const ALL: [Self; 5] =
+        [Self::Inbox, Self::History, Self::Sent, Self::Mutation, Self::Notice];
 
     /// Name of the sled tree.
     #[must_use]
@@ -31,6 +39,8 @@ impl LogKind {
             Self::Inbox => "inbox",
             Self::History => "history",
             Self::Sent => "sent",
+            Self::Mutation => "mutation",
+            Self::Notice => "notice",
         }
     }
 
@@ -55,17 +65,44 @@ pub enum Table {
     SentException = 4,
     /// Key: a name. Counters of the data set.
     Counter = 5,
+    /// Key: conversation, history_seq. The latest change of a message that was changed.
+    Mutated = 6,
+    /// Key: user, conversation, history_seq. Messages deleted for one user.
+    Hidden = 7,
+    /// Key: user, conversation, history_seq. Unread messages that name the user.
+    Mention = 8,
+    /// Key: user, conversation. What the user wants of it.
+    Preference = 9,
+    /// Key: user, device. Where the push hook reaches a device.
+    PushTarget = 10,
+    /// Key: user, device, conversation. The outbox of the push hook.
+    PushJob = 11,
+    /// Key: conversation. A large conversation whose members are being told by the push hook.
+    PushRound = 12,
+    /// Key: user, device. Tokens made before are worth nothing.
+    Revocation = 13,
+    /// Key: notice. A notice that is on its way to many inboxes.
+    NoticeRound = 14,
 }
 
 impl Table {
     /// All tables.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 15] = [
         Self::Conversation,
         Self::Membership,
         Self::Member,
         Self::Device,
         Self::SentException,
         Self::Counter,
+        Self::Mutated,
+        Self::Hidden,
+        Self::Mention,
+        Self::Preference,
+        Self::PushTarget,
+        Self::PushJob,
+        Self::PushRound,
+        Self::Revocation,
+        Self::NoticeRound,
     ];
 
     /// Name of the sled tree.
@@ -78,6 +115,15 @@ impl Table {
             Self::Device => "device",
             Self::SentException => "sent_exception",
             Self::Counter => "counter",
+            Self::Mutated => "mutated",
+            Self::Hidden => "hidden",
+            Self::Mention => "mention",
+            Self::Preference => "preference",
+            Self::PushTarget => "push_target",
+            Self::PushJob => "push_job",
+            Self::PushRound => "push_round",
+            Self::Revocation => "revocation",
+            Self::NoticeRound => "notice_round",
         }
     }
 
@@ -113,6 +159,18 @@ impl LogKey {
     #[must_use]
     pub fn sent(user: &UserId, device: &DeviceId) -> Self {
         Self { kind: LogKind::Sent, bytes: ids(&[user.as_bytes(), device.as_bytes()]) }
+    }
+
+    /// The changes of a conversation's messages.
+    #[must_use]
+    pub fn mutations(conversation: &ConversationId) -> Self {
+        Self { kind: LogKind::Mutation, bytes: ids(&[conversation.as_bytes()]) }
+    }
+
+    /// The notices.
+    #[must_use]
+    pub fn notices() -> Self {
+        Self { kind: LogKind::Notice, bytes: ids(&[b"notice"]) }
     }
 
     pub(super) fn from_parts(kind: LogKind, bytes: Bytes) -> Self {
@@ -162,14 +220,41 @@ pub fn device_key(user: &UserId, device: &DeviceId) -> Bytes {
     ids(&[user.as_bytes(), device.as_bytes()])
 }
 
+/// Key of [`Table::Mutated`]; [`conversation_key`] is the prefix of all of a conversation.
+#[must_use]
+pub fn mutated_key(conversation: &ConversationId, seq: HistorySeq) -> Bytes {
+    placed(&[conversation.as_bytes()], seq.number())
+}
+
+/// Key of [`Table::Hidden`] and [`Table::Mention`]; [`membership_key`] is the prefix of all of a
+/// user in a conversation.
+#[must_use]
+pub fn row_of_user_key(user: &UserId, conversation: &ConversationId, seq: HistorySeq) -> Bytes {
+    placed(&[user.as_bytes(), conversation.as_bytes()], seq.number())
+}
+
+/// Key of [`Table::PushJob`]; [`device_key`] is the prefix of all of a device.
+#[must_use]
+pub fn push_job_key(user: &UserId, device: &DeviceId, conversation: &ConversationId) -> Bytes {
+    ids(&[user.as_bytes(), device.as_bytes(), conversation.as_bytes()])
+}
+
+/// Key of [`Table::NoticeRound`].
+#[must_use]
+pub fn notice_key(notice: NoticeSeq) -> Bytes {
+    placed(&[], notice.number())
+}
+
+/// The sequence at the end of a key that ends in one.
+#[must_use]
+pub fn last_seq(key: &[u8]) -> Option<u64> {
+    key.last_chunk::<8>().map(|bytes| u64::from_be_bytes(*bytes))
+}
+
 /// Key of [`Table::SentException`].
 #[must_use]
 pub fn sent_exception_key(user: &UserId, device: &DeviceId, client: ClientMessageId) -> Bytes {
-    let mut key = BytesMut::with_capacity(140);
-    put_id(&mut key, user.as_bytes());
-    put_id(&mut key, device.as_bytes());
-    key.put_u64(client.number());
-    key.freeze()
+    placed(&[user.as_bytes(), device.as_bytes()], client.number())
 }
 
 /// The second id of a two-id key such as [`membership_key`] or [`member_key`].
@@ -185,6 +270,15 @@ pub fn second_id<T: std::str::FromStr>(key: &[u8]) -> Option<T> {
 pub fn first_id<T: std::str::FromStr>(key: &[u8]) -> Option<T> {
     let id = key.get(1..1 + usize::from(*key.first()?))?;
     std::str::from_utf8(id).ok()?.parse().ok()
+}
+
+fn placed(parts: &[&[u8]], number: u64) -> Bytes {
+    let mut key = BytesMut::with_capacity(parts.iter().map(|p| p.len() + 1).sum::<usize>() + 8);
+    for part in parts {
+        put_id(&mut key, part);
+    }
+    key.put_u64(number);
+    key.freeze()
 }
 
 fn ids(parts: &[&[u8]]) -> Bytes {

@@ -6,13 +6,15 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::{
     id::{ClientMessageId, ConversationId, DeviceId, Epoch, UserId},
     limits,
-    message::HistoryPolicy,
+    message::{HistoryPolicy, Role},
     refusal::{ErrorCode, Refusal},
-    request::{Direction, Position},
-    seq::{HistorySeq, InboxSeq},
+    request::{Direction, LargeCursor, Position},
+    seq::{HistorySeq, InboxSeq, MutationSeq},
     wire::proto,
 };
 
@@ -55,11 +57,86 @@ pub(super) fn users(
 }
 
 /// As [`users`], and at least one.
-pub(super) fn some_users(texts: &[String]) -> Result<Vec<UserId>, Refusal> {
+pub(super) fn some_users(texts: &[String], max: usize) -> Result<Vec<UserId>, Refusal> {
     if texts.is_empty() {
         return Err(invalid("user_ids", "is empty"));
     }
-    users("user_ids", texts, limits::ITEMS_PER_CALL_MAX)
+    users("user_ids", texts, max)
+}
+
+/// The place of a message.
+pub(super) fn placed(seq: u64) -> Result<HistorySeq, Refusal> {
+    if seq == 0 {
+        return Err(invalid("history_seq", "is 0"));
+    }
+    Ok(HistorySeq::new(seq))
+}
+
+/// Places of messages, at least one; in order and each once.
+pub(super) fn places(seqs: &[u64], max: usize) -> Result<Vec<HistorySeq>, Refusal> {
+    if seqs.is_empty() {
+        return Err(invalid("history_seqs", "is empty"));
+    }
+    at_most("history_seqs", seqs.len(), max)?;
+    let mut places = seqs.iter().map(|seq| placed(*seq)).collect::<Result<Vec<_>, _>>()?;
+    places.sort_unstable();
+    places.dedup();
+    Ok(places)
+}
+
+pub(super) fn refs(
+    refs: &[proto::MessageRef],
+) -> Result<Vec<(ConversationId, HistorySeq)>, Refusal> {
+    at_most("refs", refs.len(), limits::MESSAGE_REFS_MAX)?;
+    refs.iter()
+        .map(|at| Ok((conversation(&at.conversation_id)?, HistorySeq::new(at.history_seq))))
+        .collect()
+}
+
+pub(super) fn cursors(cursors: &[proto::ConversationCursor]) -> Result<Vec<LargeCursor>, Refusal> {
+    at_most("conversation_cursors", cursors.len(), limits::HELLO_CURSORS_MAX)?;
+    cursors
+        .iter()
+        .map(|at| {
+            Ok(LargeCursor {
+                conversation: conversation(&at.conversation_id)?,
+                history: HistorySeq::new(at.history_seq),
+                mutation: MutationSeq::new(at.mutation_seq),
+                version: at.version,
+            })
+        })
+        .collect()
+}
+
+pub(super) fn content_type(text: String) -> Result<Arc<str>, Refusal> {
+    label("content_type", text, limits::CONTENT_TYPE_BYTES_MAX)
+}
+
+/// Content with a fixed limit.
+pub(super) fn content(content: Bytes, max: usize) -> Result<Bytes, Refusal> {
+    if content.len() > max {
+        let detail = format!("content has more than {max} bytes");
+        return Err(Refusal::new(ErrorCode::ContentTooLarge, detail));
+    }
+    Ok(content)
+}
+
+pub(super) fn role(role: i32) -> Result<Role, Refusal> {
+    match proto::Role::try_from(role) {
+        Ok(proto::Role::Member) => Ok(Role::Member),
+        Ok(proto::Role::Admin) => Ok(Role::Admin),
+        Ok(proto::Role::Owner) => Ok(Role::Owner),
+        Ok(proto::Role::Unspecified) | Err(_) => Err(invalid("role", "is not known")),
+    }
+}
+
+/// What a session may say of itself.
+pub(super) fn is_background(state: i32) -> Result<bool, Refusal> {
+    match proto::PresenceState::try_from(state) {
+        Ok(proto::PresenceState::Online) => Ok(false),
+        Ok(proto::PresenceState::Background) => Ok(true),
+        _ => Err(invalid("state", "is neither ONLINE nor BACKGROUND")),
+    }
 }
 
 pub(super) fn conversations(texts: &[String], max: usize) -> Result<Vec<ConversationId>, Refusal> {

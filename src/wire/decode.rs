@@ -11,8 +11,8 @@ use crate::{
     limits,
     message::{Draft, MessageFlags},
     refusal::{ErrorCode, Refusal},
-    request::{ClientLimits, Destination, Hello, Incoming, Request},
-    seq::{HistorySeq, InboxSeq},
+    request::{ClientLimits, Destination, Hello, Incoming, NoticeTo, PreferencesChange, Request},
+    seq::{HistorySeq, InboxSeq, MutationSeq},
     time::Timestamp,
     wire::{
         arguments as args,
@@ -88,7 +88,6 @@ pub fn decode_client(frame: Bytes) -> Result<Incoming, Refused> {
 }
 
 fn request(body: Body) -> Result<Request, Refusal> {
-    let off = |name| Ok(Request::FeatureOff(name));
     match body {
         Body::Hello(body) => hello(body),
         Body::Resume(body) => match body.position {
@@ -100,19 +99,42 @@ fn request(body: Body) -> Result<Request, Refusal> {
         Body::Bye(proto::Bye {}) => Ok(Request::Bye),
 
         Body::Send(body) => send(body),
-        Body::Recall(_) => off("recall"),
-        Body::Edit(_) => off("edit"),
-        Body::DeleteForMe(_) => off("delete_for_me"),
-        Body::DeleteForAll(_) => off("delete_for_all"),
-        Body::CancelSend(_) => off("cancel_send"),
+        Body::Recall(body) => Ok(Request::Recall {
+            conversation: args::conversation(&body.conversation_id)?,
+            seq: args::placed(body.history_seq)?,
+        }),
+        Body::Edit(body) => Ok(Request::Edit {
+            conversation: args::conversation(&body.conversation_id)?,
+            seq: args::placed(body.history_seq)?,
+            content_type: args::content_type(body.content_type)?,
+            content: body.content,
+            base_revision: body.base_revision,
+        }),
+        Body::DeleteForMe(body) => Ok(Request::DeleteForMe {
+            conversation: args::conversation(&body.conversation_id)?,
+            seqs: args::places(&body.history_seqs, limits::HIDE_PER_CALL_MAX)?,
+        }),
+        Body::DeleteForAll(body) => Ok(Request::DeleteForAll {
+            conversation: args::conversation(&body.conversation_id)?,
+            seq: args::placed(body.history_seq)?,
+        }),
+        Body::CancelSend(body) => Ok(Request::CancelSend {
+            client_id: args::client_id("client_message_id", body.client_message_id)?,
+        }),
 
         Body::MarkRead(body) => Ok(Request::MarkRead {
             conversation: args::conversation(&body.conversation_id)?,
             read_seq: HistorySeq::new(body.read_seq),
+            peer_visible: body.peer_visible,
         }),
-        Body::MarkUnread(_) => off("mark_unread"),
-        Body::ClearConversation(_) => off("clear_conversation"),
-        Body::SetPreferences(_) => off("set_preferences"),
+        Body::MarkUnread(body) => {
+            Ok(Request::MarkUnread { conversation: args::conversation(&body.conversation_id)? })
+        }
+        Body::ClearConversation(body) => Ok(Request::ClearConversation {
+            conversation: args::conversation(&body.conversation_id)?,
+            to: HistorySeq::new(body.to_seq),
+        }),
+        Body::SetPreferences(body) => set_preferences(body),
 
         Body::FetchHistory(body) => Ok(Request::FetchHistory {
             conversation: args::conversation(&body.conversation_id)?,
@@ -120,8 +142,16 @@ fn request(body: Body) -> Result<Request, Refusal> {
             limit: args::limit(body.limit, limits::HISTORY_PAGE_DEFAULT, limits::HISTORY_PAGE_MAX)?,
             max_bytes: args::page_bytes(body.max_bytes),
         }),
-        Body::FetchMutations(_) => off("fetch_mutations"),
-        Body::FetchMessages(_) => off("fetch_messages"),
+        Body::FetchMutations(body) => Ok(Request::FetchMutations {
+            conversation: args::conversation(&body.conversation_id)?,
+            after: MutationSeq::new(body.after_mutation_seq),
+            limit: args::limit(
+                body.limit,
+                limits::MUTATION_PAGE_DEFAULT,
+                limits::MUTATION_PAGE_MAX,
+            )?,
+        }),
+        Body::FetchMessages(body) => Ok(Request::FetchMessages { refs: args::refs(&body.refs)? }),
         Body::ListConversations(body) => Ok(Request::ListConversations {
             since: Timestamp::from_millis(body.since_ms),
             snapshot: Some(body.snapshot_token).filter(|token| !token.is_empty()),
@@ -143,7 +173,12 @@ fn request(body: Body) -> Result<Request, Refusal> {
             page_token: body.page_token,
             limit: args::limit(body.limit, limits::MEMBER_PAGE_DEFAULT, limits::MEMBER_PAGE_MAX)?,
         }),
-        Body::GetReaders(_) => off("get_readers"),
+        Body::GetReaders(body) => Ok(Request::GetReaders {
+            conversation: args::conversation(&body.conversation_id)?,
+            seq: args::placed(body.history_seq)?,
+            page_token: body.page_token,
+            limit: args::limit(body.limit, limits::MEMBER_PAGE_DEFAULT, limits::MEMBER_PAGE_MAX)?,
+        }),
         Body::SyncPull(body) => Ok(Request::SyncPull {
             after: InboxSeq::new(body.after_seq),
             limit: args::limit(body.limit, limits::PULL_PAGE_DEFAULT, limits::PULL_PAGE_MAX)?,
@@ -152,26 +187,52 @@ fn request(body: Body) -> Result<Request, Refusal> {
         Body::CreateGroup(body) => create_group(body),
         Body::AddMembers(body) => Ok(Request::AddMembers {
             conversation: args::conversation(&body.conversation_id)?,
-            users: args::some_users(&body.user_ids)?,
+            users: args::some_users(&body.user_ids, limits::ITEMS_PER_CALL_MAX)?,
         }),
         Body::RemoveMembers(body) => Ok(Request::RemoveMembers {
             conversation: args::conversation(&body.conversation_id)?,
-            users: args::some_users(&body.user_ids)?,
+            users: args::some_users(&body.user_ids, limits::ITEMS_PER_CALL_MAX)?,
         }),
         Body::LeaveGroup(body) => {
             Ok(Request::LeaveGroup { conversation: args::conversation(&body.conversation_id)? })
         }
-        Body::DisbandGroup(_) => off("disband_group"),
-        Body::SetRole(_) => off("set_role"),
+        Body::DisbandGroup(body) => {
+            Ok(Request::DisbandGroup { conversation: args::conversation(&body.conversation_id)? })
+        }
+        Body::SetRole(body) => Ok(Request::SetRole {
+            conversation: args::conversation(&body.conversation_id)?,
+            user: args::user("user_id", &body.user_id)?,
+            role: args::role(body.role)?,
+        }),
+        Body::SetTitle(body) => Ok(Request::SetTitle {
+            conversation: args::conversation(&body.conversation_id)?,
+            title: args::label("title", body.title, limits::TITLE_BYTES_MAX)?,
+        }),
 
-        Body::SetPresence(_) => off("set_presence"),
-        Body::SubscribePresence(_) => off("subscribe_presence"),
-        Body::SendEphemeral(_) => off("send_ephemeral"),
-        Body::ListDevices(proto::ListDevices {}) => off("list_devices"),
-        Body::KickDevice(_) => off("kick_device"),
-        Body::RevokeDevice(_) => off("revoke_device"),
-        Body::RegisterPush(_) => off("register_push"),
-        Body::SendNotice(_) => off("send_notice"),
+        Body::SetPresence(body) => {
+            Ok(Request::SetPresence { background: args::is_background(body.state)? })
+        }
+        Body::SubscribePresence(body) => Ok(Request::SubscribePresence {
+            users: args::some_users(&body.user_ids, limits::SUBSCRIBE_PER_CALL_MAX)?,
+            unsubscribe: body.unsubscribe,
+        }),
+        Body::SendEphemeral(body) => Ok(Request::SendEphemeral {
+            conversation: args::conversation(&body.conversation_id)?,
+            content_type: args::content_type(body.content_type)?,
+            content: args::content(body.content, limits::EPHEMERAL_BYTES_MAX)?,
+        }),
+        Body::ListDevices(proto::ListDevices {}) => Ok(Request::ListDevices),
+        Body::KickDevice(body) => {
+            Ok(Request::KickDevice { device: args::device("device_id", &body.device_id)? })
+        }
+        Body::RevokeDevice(body) => {
+            Ok(Request::RevokeDevice { device: args::device("device_id", &body.device_id)? })
+        }
+        Body::RegisterPush(body) => Ok(Request::RegisterPush {
+            provider: args::label("provider", body.provider, limits::PROVIDER_BYTES_MAX)?,
+            token: args::label("token", body.token, limits::PUSH_TOKEN_BYTES_MAX)?,
+        }),
+        Body::SendNotice(body) => send_notice(body),
     }
 }
 
@@ -197,6 +258,8 @@ fn hello(body: proto::Hello) -> Result<Request, Refusal> {
             batch_bytes: limits.max_batch_bytes,
             missed_entries: limits.max_missed_entries,
         },
+        cursors: args::cursors(&body.conversation_cursors)?,
+        background: body.background,
     }))
 }
 
@@ -212,11 +275,7 @@ fn send(body: proto::Send) -> Result<Request, Refusal> {
         client_id: args::client_id("client_message_id", body.client_message_id)?,
         draft: Draft {
             created_at: Timestamp::from_millis(body.created_at_ms),
-            content_type: args::label(
-                "content_type",
-                body.content_type,
-                limits::CONTENT_TYPE_BYTES_MAX,
-            )?,
+            content_type: args::content_type(body.content_type)?,
             content: body.content,
             reply_to: HistorySeq::new(body.reply_to_seq),
             mentions: args::users("mentions", &body.mentions, limits::MENTIONS_MAX)?,
@@ -226,6 +285,42 @@ fn send(body: proto::Send) -> Result<Request, Refusal> {
                 no_push: body.no_push,
             },
         },
+    })
+}
+
+fn set_preferences(body: proto::SetPreferences) -> Result<Request, Refusal> {
+    let Some(wanted) = body.preferences else {
+        return Err(args::invalid("preferences", "is missing"));
+    };
+    if wanted.draft.as_ref().is_some_and(|draft| draft.len() > limits::DRAFT_BYTES_MAX) {
+        let rule = format_args!("is longer than {} bytes", limits::DRAFT_BYTES_MAX);
+        return Err(args::invalid("draft", rule));
+    }
+    Ok(Request::SetPreferences {
+        conversation: args::conversation(&wanted.conversation_id)?,
+        change: PreferencesChange {
+            pinned: wanted.pinned,
+            muted: wanted.muted,
+            hidden: wanted.hidden,
+            draft: wanted.draft,
+        },
+    })
+}
+
+fn send_notice(body: proto::SendNotice) -> Result<Request, Refusal> {
+    use proto::send_notice::To;
+    let to = match body.to {
+        Some(To::UserId(user)) => NoticeTo::User(args::user("user_id", &user)?),
+        Some(To::ConversationId(id)) => NoticeTo::Conversation(args::conversation(&id)?),
+        Some(To::Everyone(true)) => NoticeTo::Everyone,
+        Some(To::Everyone(false)) => return Err(args::invalid("everyone", "is false")),
+        None => return Err(args::invalid("to", "is missing")),
+    };
+    Ok(Request::SendNotice {
+        to,
+        client_id: args::client_id("client_request_id", body.client_request_id)?,
+        content_type: args::content_type(body.content_type)?,
+        content: body.content,
     })
 }
 

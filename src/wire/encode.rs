@@ -10,11 +10,15 @@ use prost::Message;
 use crate::{
     limits::SERVER_FRAME_BYTES_MAX,
     refusal::{ErrorCode, Refusal, Retry},
-    reply::{Batch, EntryView, Reply},
+    reply::{Batch, EntryView, PlacedMessage, Reply},
+    seq::MutationSeq,
     wire::{
         frame::encode_delimited,
         proto::{self, server_frame::Body},
-        raw::{BatchFields, Fields, FrameFields, PageFields, entry_len},
+        raw::{
+            BatchFields, Fields, FrameFields, ItemsFields, MutationPageFields, PageFields,
+            entry_len, mutation_len,
+        },
         reply as to,
     },
 };
@@ -23,6 +27,9 @@ use crate::{
 mod number {
     pub(super) const SYNC_BATCH: u32 = 4;
     pub(super) const HISTORY_PAGE: u32 = 30;
+    pub(super) const MUTATION_PAGE: u32 = 31;
+    pub(super) const MESSAGE_ITEMS: u32 = 32;
+    pub(super) const CONVERSATION_PUSH: u32 = 60;
     pub(super) const PULLED: u32 = 38;
 }
 
@@ -37,11 +44,20 @@ pub fn encode_server(req_id: u64, reply: &Reply, out: &mut BytesMut) {
     let body = match reply {
         Reply::SyncBatch(batch) => return write_stream(req_id, batch, out),
         Reply::Pulled(batch) => return write_pulled(req_id, batch, out),
-        Reply::HistoryPage { messages, visible_first, visible_last, complete } => {
+        Reply::ConversationPush(news) => {
+            let frame = FrameFields { req_id, number: number::CONVERSATION_PUSH, body: &**news };
+            return frame.write_delimited(out);
+        }
+        Reply::MutationPage { mutations, last, complete } => {
+            return write_mutations(req_id, mutations, *last, *complete, out);
+        }
+        Reply::MessageItems(items) => return write_items(req_id, items, out),
+        Reply::HistoryPage { messages, visible_first, visible_last, mutation, complete } => {
             let page = PageFields {
                 messages,
                 visible_first: *visible_first,
                 visible_last: *visible_last,
+                mutation: *mutation,
                 complete: *complete,
             };
             let frame = FrameFields { req_id, number: number::HISTORY_PAGE, body: &page };
@@ -52,13 +68,13 @@ pub fn encode_server(req_id: u64, reply: &Reply, out: &mut BytesMut) {
         }
         Reply::Refused(refusal) => Body::Error(to::error(refusal)),
         Reply::Welcome(welcome) => Body::Welcome(to::welcome(welcome)),
-        Reply::CaughtUp { seq, unread_total, changed, complete } => {
+        Reply::CaughtUp { seq, unread_total, changed, complete, hints } => {
             Body::CaughtUp(proto::CaughtUp {
                 seq: seq.number(),
                 unread_total: *unread_total,
                 changed: changed.iter().map(|view| to::conversation_unread(view, false)).collect(),
                 complete: *complete,
-                hints: Vec::new(),
+                hints: hints.iter().map(to::cursor).collect(),
             })
         }
         Reply::TooLong { epoch, head, first, reason, snapshot } => Body::TooLong(proto::TooLong {
@@ -84,6 +100,34 @@ pub fn encode_server(req_id: u64, reply: &Reply, out: &mut BytesMut) {
                 duplicate: *duplicate,
             })
         }
+        Reply::ReaderPage { users, reader_count, next_page_token } => {
+            Body::ReaderPage(proto::ReaderPage {
+                user_ids: users.iter().map(ToString::to_string).collect(),
+                reader_count: *reader_count,
+                complete: next_page_token.is_empty(),
+                next_page_token: next_page_token.clone(),
+            })
+        }
+        Reply::PresenceSnapshot(devices) => Body::PresenceSnapshot(proto::PresenceSnapshot {
+            devices: devices.iter().map(to::device_presence).collect(),
+        }),
+        Reply::PresencePush(devices) => Body::PresencePush(proto::PresencePush {
+            devices: devices.iter().map(to::device_presence).collect(),
+        }),
+        Reply::DevicePage(devices) => Body::DevicePage(proto::DevicePage {
+            devices: devices.iter().map(to::device).collect(),
+        }),
+        Reply::EphemeralPush(ephemeral) => Body::EphemeralPush(proto::EphemeralPush {
+            conversation_id: ephemeral.conversation.to_string(),
+            sender: ephemeral.sender.to_string(),
+            sender_device: ephemeral.device.to_string(),
+            content_type: ephemeral.content_type.to_string(),
+            content: ephemeral.content.clone(),
+        }),
+        Reply::UnreadPush { total, position } => Body::UnreadPush(proto::UnreadPush {
+            unread_total: *total,
+            position: position.number(),
+        }),
         Reply::Done { inbox_seq } => Body::Done(proto::Done { inbox_seq: inbox_seq.number() }),
         Reply::MarkRead { read_seq, unread, unread_total } => {
             Body::MarkReadReply(proto::MarkReadReply {
@@ -186,6 +230,36 @@ fn write_pulled(req_id: u64, batch: &Batch, out: &mut BytesMut) {
     let (entries, _) = split_to_fit(&batch.entries);
     let part = BatchFields { prev: batch.prev, head: batch.head, entries };
     FrameFields { req_id, number: number::PULLED, body: &part }.write_delimited(out);
+}
+
+/// As many mutations as fit one frame: a page tells where to go on.
+fn write_mutations(
+    req_id: u64,
+    mutations: &[(MutationSeq, PlacedMessage)],
+    last: MutationSeq,
+    complete: bool,
+    out: &mut BytesMut,
+) {
+    let mut bytes = BATCH_FRAME_BYTES;
+    let fitting = mutations.iter().take_while(|item| {
+        bytes += mutation_len(item);
+        bytes <= SERVER_FRAME_BYTES_MAX
+    });
+    let kept = fitting.count().max(1).min(mutations.len());
+    let page = match (mutations.get(..kept), kept < mutations.len()) {
+        (Some(mutations), true) => {
+            let last = mutations.last().map_or(last, |(seq, _)| *seq);
+            MutationPageFields { mutations, last, complete: false }
+        }
+        _ => MutationPageFields { mutations, last, complete },
+    };
+    FrameFields { req_id, number: number::MUTATION_PAGE, body: &page }.write_delimited(out);
+}
+
+/// Every item has its place; those that would not fit say so.
+fn write_items(req_id: u64, items: &[Option<PlacedMessage>], out: &mut BytesMut) {
+    let body = ItemsFields { items, bytes_max: SERVER_FRAME_BYTES_MAX - BATCH_FRAME_BYTES };
+    FrameFields { req_id, number: number::MESSAGE_ITEMS, body: &body }.write_delimited(out);
 }
 
 /// As many entries as fit one frame, and the others. At least one: an entry holds at most what fitted

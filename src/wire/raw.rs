@@ -11,10 +11,13 @@ use bytes::{BufMut, BytesMut};
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 
 use crate::{
-    message::{MembershipAction, MembershipChange},
-    reply::{EntryView, PlacedMessage},
-    seq::{HistorySeq, InboxSeq},
-    wire::proto,
+    message::{MembershipAction, MembershipChange, MutationRef, Preferences},
+    reply::{EntryView, LargeNews, NoticeView, PlacedMessage},
+    seq::{HistorySeq, InboxSeq, MutationSeq},
+    wire::{
+        proto,
+        reply::{role, state},
+    },
 };
 
 /// What a batch says of a message whose row cannot be read.
@@ -65,6 +68,15 @@ pub(super) trait Sink {
     fn flag(&mut self, field: u32, value: bool) {
         self.number(field, value.into());
     }
+
+    /// A flag with presence: written even when it is false.
+    fn present(&mut self, field: u32, value: bool);
+
+    /// Bytes with presence: written even when there are none.
+    fn present_bytes(&mut self, field: u32, value: &[u8]);
+
+    /// A list of numbers in one field.
+    fn packed(&mut self, field: u32, values: impl Iterator<Item = u64> + Clone);
 }
 
 struct Count(usize);
@@ -95,6 +107,21 @@ impl Sink for Count {
     fn element(&mut self, field: u32, value: &str) {
         self.delimited(field, value.len());
     }
+
+    fn present(&mut self, field: u32, _value: bool) {
+        self.0 += key_len(field) + 1;
+    }
+
+    fn present_bytes(&mut self, field: u32, value: &[u8]) {
+        self.delimited(field, value.len());
+    }
+
+    fn packed(&mut self, field: u32, values: impl Iterator<Item = u64> + Clone) {
+        let len: usize = values.map(encoded_len_varint).sum();
+        if len > 0 {
+            self.delimited(field, len);
+        }
+    }
 }
 
 impl Sink for BytesMut {
@@ -119,6 +146,24 @@ impl Sink for BytesMut {
 
     fn element(&mut self, field: u32, value: &str) {
         write_delimited(field, value.as_bytes(), self);
+    }
+
+    fn present(&mut self, field: u32, value: bool) {
+        encode_key(field, WireType::Varint, self);
+        encode_varint(value.into(), self);
+    }
+
+    fn present_bytes(&mut self, field: u32, value: &[u8]) {
+        write_delimited(field, value, self);
+    }
+
+    fn packed(&mut self, field: u32, values: impl Iterator<Item = u64> + Clone) {
+        let len: usize = values.clone().map(encoded_len_varint).sum();
+        if len > 0 {
+            encode_key(field, WireType::LengthDelimited, self);
+            encode_varint(len as u64, self);
+            values.for_each(|value| encode_varint(value, self));
+        }
     }
 }
 
@@ -191,9 +236,49 @@ impl Fields for EntryFields<'_> {
                     None => sink.nested(15, &HoleFields(DAMAGED_ROW)),
                 }
             }
-            EntryView::Read { time, conversation, read_seq } => {
+            EntryView::Read { time, conversation, read_seq, marked_unread } => {
                 sink.number(1, time.millis());
-                sink.nested(6, &ReadFields(conversation.as_str(), *read_seq));
+                sink.nested(6, &ReadFields(conversation.as_str(), *read_seq, *marked_unread));
+            }
+            EntryView::Recalled { time, mutation } => {
+                sink.number(1, time.millis());
+                sink.nested(3, &GoneFields(mutation));
+            }
+            EntryView::Edited { time, mutation, message } => {
+                sink.number(1, time.millis());
+                match message.message {
+                    Some(_) => sink.nested(4, &EditedFields(message, *mutation)),
+                    None => sink.nested(15, &HoleFields(DAMAGED_ROW)),
+                }
+            }
+            EntryView::Deleted { time, mutation } => {
+                sink.number(1, time.millis());
+                sink.nested(13, &GoneFields(mutation));
+            }
+            EntryView::Hidden { time, conversation, seqs } => {
+                sink.number(1, time.millis());
+                sink.nested(5, &HiddenFields(conversation.as_str(), seqs));
+            }
+            EntryView::PeerRead { time, conversation, user, read_seq } => {
+                sink.number(1, time.millis());
+                let fields = PeerReadFields(conversation.as_str(), user.as_str(), *read_seq);
+                sink.nested(7, &fields);
+            }
+            EntryView::Preferences { time, conversation, preferences } => {
+                sink.number(1, time.millis());
+                sink.nested(10, &PreferencesFields(conversation.as_str(), preferences));
+            }
+            EntryView::Cleared { time, conversation, cleared_to } => {
+                sink.number(1, time.millis());
+                sink.nested(11, &ReadFields(conversation.as_str(), *cleared_to, false));
+            }
+            EntryView::Notice { time, notice } => {
+                sink.number(1, time.millis());
+                sink.nested(12, &NoticeFields(notice));
+            }
+            EntryView::Mode { time, conversation, large, from } => {
+                sink.number(1, time.millis());
+                sink.nested(16, &ModeFields(conversation.as_str(), *large, *from));
             }
             EntryView::Membership { time, change } => {
                 sink.number(1, time.millis());
@@ -215,12 +300,187 @@ impl Fields for HoleFields<'_> {
     }
 }
 
-struct ReadFields<'a>(&'a str, HistorySeq);
+/// A `ReadMarker`; without its flag also a `ConversationCleared`.
+struct ReadFields<'a>(&'a str, HistorySeq, bool);
 
 impl Fields for ReadFields<'_> {
     fn run(&self, sink: &mut impl Sink) {
         sink.text(1, self.0);
         sink.number(2, self.1.number());
+        sink.flag(3, self.2);
+    }
+}
+
+/// A `MessageRecalled` and a `MessageDeleted`.
+struct GoneFields<'a>(&'a MutationRef);
+
+impl Fields for GoneFields<'_> {
+    fn run(&self, sink: &mut impl Sink) {
+        sink.text(1, self.0.conversation.as_str());
+        sink.number(2, self.0.seq.number());
+        sink.text(3, self.0.by.as_str());
+        sink.number(4, self.0.mutation.number());
+    }
+}
+
+/// A `MessageEdited`.
+struct EditedFields<'a>(&'a PlacedMessage, MutationSeq);
+
+impl Fields for EditedFields<'_> {
+    fn run(&self, sink: &mut impl Sink) {
+        sink.nested(1, &MessageFields(self.0));
+        sink.number(2, self.1.number());
+    }
+}
+
+/// A `MessageHidden`.
+struct HiddenFields<'a>(&'a str, &'a [HistorySeq]);
+
+impl Fields for HiddenFields<'_> {
+    fn run(&self, sink: &mut impl Sink) {
+        sink.text(1, self.0);
+        sink.packed(2, self.1.iter().map(|seq| seq.number()));
+    }
+}
+
+/// A `PeerRead`.
+struct PeerReadFields<'a>(&'a str, &'a str, HistorySeq);
+
+impl Fields for PeerReadFields<'_> {
+    fn run(&self, sink: &mut impl Sink) {
+        sink.text(1, self.0);
+        sink.text(2, self.1);
+        sink.number(3, self.2.number());
+    }
+}
+
+/// `Preferences` with everything set.
+struct PreferencesFields<'a>(&'a str, &'a Preferences);
+
+impl Fields for PreferencesFields<'_> {
+    fn run(&self, sink: &mut impl Sink) {
+        sink.text(1, self.0);
+        sink.present(2, self.1.pinned);
+        sink.present(3, self.1.muted);
+        sink.present(4, self.1.hidden);
+        sink.present_bytes(5, &self.1.draft);
+    }
+}
+
+/// A `Notice`.
+struct NoticeFields<'a>(&'a NoticeView);
+
+impl Fields for NoticeFields<'_> {
+    fn run(&self, sink: &mut impl Sink) {
+        sink.number(1, self.0.notice.number());
+        sink.text(2, &self.0.content_type);
+        sink.bytes(3, &self.0.content);
+        sink.text(4, self.0.conversation.as_ref().map_or("", |id| id.as_str()));
+    }
+}
+
+/// A `ModeChange`.
+struct ModeFields<'a>(&'a str, bool, HistorySeq);
+
+impl Fields for ModeFields<'_> {
+    fn run(&self, sink: &mut impl Sink) {
+        sink.text(1, self.0);
+        sink.flag(2, self.1);
+        sink.number(3, self.2.number());
+    }
+}
+
+/// A `ConversationPush`.
+impl Fields for LargeNews {
+    fn run(&self, sink: &mut impl Sink) {
+        match self {
+            Self::Message { message, prev } => {
+                sink.nested(1, &MessageFields(message));
+                sink.number(2, prev.number());
+                sink.text(5, message.conversation.as_str());
+            }
+            Self::Mutation { message, mutation, prev } => {
+                sink.nested(1, &MessageFields(message));
+                sink.number(3, mutation.number());
+                sink.number(4, prev.number());
+                sink.text(5, message.conversation.as_str());
+            }
+            Self::Version { conversation, version } => {
+                sink.text(5, conversation.as_str());
+                sink.number(6, *version);
+            }
+        }
+    }
+}
+
+/// A `MutationPage`.
+pub(super) struct MutationPageFields<'a> {
+    pub mutations: &'a [(MutationSeq, PlacedMessage)],
+    pub last: MutationSeq,
+    pub complete: bool,
+}
+
+impl Fields for MutationPageFields<'_> {
+    fn run(&self, sink: &mut impl Sink) {
+        for item in self.mutations {
+            sink.nested(1, &MutationFields(item));
+        }
+        sink.number(2, self.last.number());
+        sink.flag(3, self.complete);
+    }
+}
+
+struct MutationFields<'a>(&'a (MutationSeq, PlacedMessage));
+
+impl Fields for MutationFields<'_> {
+    fn run(&self, sink: &mut impl Sink) {
+        sink.number(1, self.0.0.number());
+        sink.nested(2, &MessageFields(&self.0.1));
+    }
+}
+
+/// Bytes a mutation takes in a page, key and length prefix included.
+pub(super) fn mutation_len(item: &(MutationSeq, PlacedMessage)) -> usize {
+    let mut count = Count(0);
+    count.nested(1, &MutationFields(item));
+    count.0
+}
+
+/// `MessageItems` that take at most so many bytes.
+pub(super) struct ItemsFields<'a> {
+    pub items: &'a [Option<PlacedMessage>],
+    pub bytes_max: usize,
+}
+
+impl Fields for ItemsFields<'_> {
+    fn run(&self, sink: &mut impl Sink) {
+        // What an item that is only marked takes.
+        const MARKED: usize = 4;
+        let mut left = self.bytes_max.saturating_sub(self.items.len() * MARKED);
+        for item in self.items {
+            let fields = ItemFields { message: item.as_ref(), skipped: false };
+            let len = fields.len() + 5;
+            if len <= left {
+                left -= len;
+                sink.nested(1, &fields);
+            } else {
+                sink.nested(1, &ItemFields { message: None, skipped: true });
+            }
+        }
+    }
+}
+
+struct ItemFields<'a> {
+    message: Option<&'a PlacedMessage>,
+    skipped: bool,
+}
+
+impl Fields for ItemFields<'_> {
+    fn run(&self, sink: &mut impl Sink) {
+        if let Some(message) = self.message {
+            sink.nested(1, &MessageFields(message));
+        }
+        sink.flag(2, self.skipped);
     }
 }
 
@@ -234,6 +494,9 @@ impl Fields for MembershipFields<'_> {
             MembershipAction::Added => proto::MembershipAction::Added,
             MembershipAction::Removed => proto::MembershipAction::Removed,
             MembershipAction::Left => proto::MembershipAction::Left,
+            MembershipAction::Role => proto::MembershipAction::Role,
+            MembershipAction::Disbanded => proto::MembershipAction::Disbanded,
+            MembershipAction::Title => proto::MembershipAction::Title,
         };
         sink.text(1, change.conversation.as_str());
         sink.number(2, action as u64);
@@ -244,6 +507,7 @@ impl Fields for MembershipFields<'_> {
         sink.number(5, change.user_count.into());
         sink.number(6, change.member_count.into());
         sink.number(7, change.at.number());
+        sink.number(8, change.role.map_or(0, |own| role(own) as u64));
         sink.text(9, &change.title);
     }
 }
@@ -275,7 +539,9 @@ impl Fields for MessageFields<'_> {
         }
         sink.flag(13, draft.flags.silent);
         sink.flag(14, draft.flags.uncounted);
-        sink.number(15, proto::MessageState::Normal as u64);
+        sink.number(15, state(self.0.state) as u64);
+        sink.number(16, self.0.revision.into());
+        sink.number(17, self.0.edited.millis());
     }
 }
 
@@ -284,6 +550,7 @@ pub(super) struct PageFields<'a> {
     pub messages: &'a [PlacedMessage],
     pub visible_first: HistorySeq,
     pub visible_last: HistorySeq,
+    pub mutation: MutationSeq,
     pub complete: bool,
 }
 
@@ -297,6 +564,7 @@ impl Fields for PageFields<'_> {
         sink.number(3, seq(self.messages.last()));
         sink.number(4, self.visible_first.number());
         sink.number(5, self.visible_last.number());
+        sink.number(6, self.mutation.number());
         sink.flag(7, self.complete);
     }
 }

@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use crate::{
     limits,
-    message::{ConversationKind, HistoryPolicy, Role},
+    message::{ConversationKind, HistoryPolicy, MessageState, Preferences, Role},
     refusal::{Refusal, Retry},
     reply::{
-        ConversationUnread, ConversationView, GoAwayReason, MemberOutcome, MemberView,
-        PlacedMessage, ServerLimits, TooLongReason, Verdict, Welcome,
+        ConversationUnread, ConversationView, DevicePresence, DeviceView, GoAwayReason,
+        MemberOutcome, MemberView, PlacedMessage, PresenceState, ServerLimits, TooLongReason,
+        Verdict, Welcome,
     },
+    request::LargeCursor,
     wire::proto,
 };
 
@@ -133,8 +135,62 @@ pub(super) fn conversation(view: &ConversationView) -> proto::Conversation {
         activity_ms: view.activity.millis(),
         read_seq: view.read_seq.number(),
         unread: view.unread,
+        unread_mentions: view.unread_mentions,
+        marked_unread: view.marked_unread,
+        mutation_seq: view.mutation.number(),
+        preferences: Some(preferences(&view.preferences)),
+        large: view.large,
+        disbanded: view.disbanded,
         version: view.version,
-        ..proto::Conversation::default()
+    }
+}
+
+/// All of a user's preferences of a conversation that is named elsewhere.
+fn preferences(of: &Preferences) -> proto::Preferences {
+    proto::Preferences {
+        conversation_id: String::new(),
+        pinned: Some(of.pinned),
+        muted: Some(of.muted),
+        hidden: Some(of.hidden),
+        draft: Some(of.draft.clone()),
+    }
+}
+
+pub(super) fn cursor(at: &LargeCursor) -> proto::ConversationCursor {
+    proto::ConversationCursor {
+        conversation_id: at.conversation.to_string(),
+        history_seq: at.history.number(),
+        mutation_seq: at.mutation.number(),
+        version: at.version,
+    }
+}
+
+fn presence_state(state: PresenceState) -> proto::PresenceState {
+    match state {
+        PresenceState::Offline => proto::PresenceState::Offline,
+        PresenceState::Online => proto::PresenceState::Online,
+        PresenceState::Background => proto::PresenceState::Background,
+    }
+}
+
+pub(super) fn device_presence(view: &DevicePresence) -> proto::DevicePresence {
+    proto::DevicePresence {
+        user_id: view.user.to_string(),
+        device_id: view.device.to_string(),
+        state: presence_state(view.state).into(),
+        since_ms: view.since.millis(),
+    }
+}
+
+pub(super) fn device(view: &DeviceView) -> proto::Device {
+    proto::Device {
+        device_id: view.device.to_string(),
+        platform: view.platform.to_string(),
+        state: presence_state(view.state).into(),
+        first_seen_ms: view.first_seen.millis(),
+        last_seen_ms: view.last_seen.millis(),
+        cursor: view.cursor.number(),
+        push_registered: view.push_registered,
     }
 }
 
@@ -161,10 +217,21 @@ fn preview(placed: &PlacedMessage) -> (proto::Message, bool) {
         reply_to_seq: draft.reply_to.number(),
         silent: draft.flags.silent,
         uncounted: draft.flags.uncounted,
-        state: proto::MessageState::Normal.into(),
+        state: state(placed.state).into(),
+        revision: placed.revision,
+        edited_at_ms: placed.edited.millis(),
         ..place
     };
     (preview, kept < draft.content.len())
+}
+
+pub(super) fn state(state: MessageState) -> proto::MessageState {
+    match state {
+        MessageState::Normal => proto::MessageState::Normal,
+        MessageState::Recalled => proto::MessageState::Recalled,
+        MessageState::Deleted => proto::MessageState::Deleted,
+        MessageState::Hidden => proto::MessageState::Hidden,
+    }
 }
 
 pub(super) fn conversation_unread(
@@ -178,7 +245,9 @@ pub(super) fn conversation_unread(
         visible_last_seq: view.visible_last.number(),
         last_ordinal: if explain { view.last_ordinal } else { 0 },
         read_ordinal: if explain { view.read_ordinal } else { 0 },
-        ..proto::ConversationUnread::default()
+        removed: if explain { view.removed } else { 0 },
+        unread_mentions: view.mentions,
+        marked_unread: view.marked_unread,
     }
 }
 
@@ -191,7 +260,7 @@ pub(super) fn member(view: &MemberView) -> proto::Member {
     }
 }
 
-fn role(role: Role) -> proto::Role {
+pub(super) fn role(role: Role) -> proto::Role {
     match role {
         Role::Member => proto::Role::Member,
         Role::Admin => proto::Role::Admin,

@@ -26,7 +26,7 @@ pub(super) enum ScanError {
 /// The field numbers of `ClientFrame.body`.
 pub(super) const BODIES: &[u32] = &[
     3, 4, 5, 6, 7, 10, 11, 12, 13, 14, 15, 20, 21, 22, 23, 30, 31, 32, 33, 34, 35, 36, 37, 38, 40,
-    41, 42, 43, 44, 45, 50, 51, 52, 53, 54, 55, 56, 60,
+    41, 42, 43, 44, 45, 46, 50, 51, 52, 53, 54, 55, 56, 60,
 ];
 
 /// Sub-messages of bodies: (body, field).

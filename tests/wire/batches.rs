@@ -73,12 +73,12 @@ fn entry(entry: &EntryView) -> proto::Entry {
                 None => Kind::Hole(proto::Hole { detail: "the message is damaged".into() }),
             },
         ),
-        EntryView::Read { time, conversation, read_seq } => (
+        EntryView::Read { time, conversation, read_seq, marked_unread } => (
             time,
             Kind::Read(proto::ReadMarker {
                 conversation_id: conversation.to_string(),
                 read_seq: read_seq.number(),
-                marked_unread: false,
+                marked_unread: *marked_unread,
             }),
         ),
         EntryView::Membership { time, change } => (
@@ -90,6 +90,9 @@ fn entry(entry: &EntryView) -> proto::Entry {
                     MembershipAction::Added => 2,
                     MembershipAction::Removed => 3,
                     MembershipAction::Left => 4,
+                    MembershipAction::Role => 5,
+                    MembershipAction::Disbanded => 6,
+                    MembershipAction::Title => 7,
                 },
                 by: change.by.to_string(),
                 users: change.users.iter().map(ToString::to_string).collect(),
@@ -103,6 +106,7 @@ fn entry(entry: &EntryView) -> proto::Entry {
         EntryView::Hole { time, detail } => {
             (time, Kind::Hole(proto::Hole { detail: (*detail).into() }))
         }
+        other => panic!("{other:?} is not among the values yet"),
     };
     proto::Entry { time_ms: time.millis(), kind: Some(kind) }
 }
@@ -155,6 +159,7 @@ proptest! {
             messages,
             visible_first: HistorySeq::new(visible.0),
             visible_last: HistorySeq::new(visible.1),
+            mutation: roamd::seq::MutationSeq::ZERO,
             complete,
         };
         let frame = proto::ServerFrame { req_id, body: Some(Body::HistoryPage(page)) };
@@ -184,10 +189,10 @@ proptest! {
 fn heavy(content: usize) -> PlacedMessage {
     let id = "x".repeat(64);
     let user = UserId::new(&id).unwrap();
-    PlacedMessage {
-        conversation: ConversationId::new(&id).unwrap(),
-        seq: HistorySeq::new(u64::MAX),
-        message: Some(Message {
+    PlacedMessage::new(
+        ConversationId::new(&id).unwrap(),
+        HistorySeq::new(u64::MAX),
+        Some(Message {
             id: roamd::id::MessageId::new(u64::MAX),
             sender: user.clone(),
             device: roamd::id::DeviceId::new(&id).unwrap(),
@@ -207,7 +212,7 @@ fn heavy(content: usize) -> PlacedMessage {
                 },
             },
         }),
-    }
+    )
 }
 
 fn heavy_batch(count: usize, content: usize) -> Batch {
@@ -247,6 +252,7 @@ fn a_page_within_its_budget_fits_and_one_beyond_it_is_refused() {
         messages,
         visible_first: HistorySeq::new(1),
         visible_last: HistorySeq::new(u64::MAX),
+        mutation: roamd::seq::MutationSeq::ZERO,
         complete: false,
     };
     // As many as the largest budget allows and one more, which is how a page may overshoot.
@@ -282,6 +288,15 @@ fn a_page_of_the_heaviest_conversations_fits_because_previews_are_cut() {
         activity: Timestamp::from_millis(u64::MAX),
         read_seq: HistorySeq::new(u64::MAX),
         unread: u64::MAX,
+        unread_mentions: u64::MAX,
+        marked_unread: true,
+        mutation: roamd::seq::MutationSeq::new(u64::MAX),
+        preferences: roamd::message::Preferences {
+            draft: vec![7; roamd::limits::DRAFT_BYTES_MAX].into(),
+            ..Default::default()
+        },
+        large: true,
+        disbanded: true,
         version: u64::MAX,
     };
     let frames = decoded(

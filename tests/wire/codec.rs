@@ -151,7 +151,6 @@ fn answer(bytes: &[u8], when: When) -> Option<Refusal> {
         (When::BeforeHello, _) => Some(Refusal::fatal(ErrorCode::HelloExpected, "")),
         (_, Request::Hello(_)) => Some(Refusal::fatal(ErrorCode::WrongState, "")),
         (_, Request::Unknown) => Some(Refusal::new(ErrorCode::UnknownRequest, "")),
-        (_, Request::FeatureOff(name)) => Some(Refusal::new(ErrorCode::FeatureOff, name)),
         _ => None,
     }
 }

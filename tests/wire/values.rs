@@ -80,7 +80,7 @@ pub fn message() -> impl Strategy<Value = Message> {
 
 pub fn placed() -> impl Strategy<Value = PlacedMessage> {
     (conversation(), seq(), option::weighted(0.9, message()))
-        .prop_map(|(conversation, seq, message)| PlacedMessage { conversation, seq, message })
+        .prop_map(|(conversation, seq, message)| PlacedMessage::new(conversation, seq, message))
 }
 
 pub fn entry() -> impl Strategy<Value = EntryView> {
@@ -102,13 +102,14 @@ pub fn entry() -> impl Strategy<Value = EntryView> {
                     user_count,
                     member_count,
                     at,
+                    role: None,
                     title,
                 }
             });
     prop_oneof![
         3 => (time(), placed()).prop_map(|(time, message)| EntryView::Message { time, message }),
         1 => (time(), conversation(), seq()).prop_map(|(time, conversation, read_seq)| {
-            EntryView::Read { time, conversation, read_seq }
+            EntryView::Read { time, conversation, read_seq, marked_unread: false }
         }),
         1 => (time(), change).prop_map(|(time, change)| EntryView::Membership { time, change }),
         1 => time().prop_map(|time| EntryView::Hole { time, detail: "not understood" }),
@@ -173,6 +174,8 @@ fn hello() -> impl Strategy<Value = proto::Hello> {
         let cursor = |(conversation_id, history_seq)| proto::ConversationCursor {
             conversation_id,
             history_seq,
+            mutation_seq: 0,
+            version: 0,
         };
         cursors.into_iter().map(cursor).collect()
     });

@@ -10,7 +10,7 @@ use crate::{
     config::Config,
     id::{ConversationId, UserId},
     inspect::{self, Report},
-    message::{Entry, EntryKind, Message},
+    message::{Entry, EntryKind, Message, MutationRef},
     seq::{HistorySeq, InboxSeq},
     store::{Store, StoreError},
 };
@@ -165,7 +165,28 @@ fn entry_line(seq: InboxSeq, entry: Option<&Entry>) -> String {
     let Some(entry) = entry else { return format!("{seq} damaged\n") };
     let what = match &entry.kind {
         EntryKind::Message { conversation, seq } => format!("message {conversation} {seq}"),
-        EntryKind::Read { conversation, read_seq } => format!("read {conversation} {read_seq}"),
+        EntryKind::Read { conversation, read_seq, marked_unread } => {
+            let mark = if *marked_unread { ", marked unread" } else { "" };
+            format!("read {conversation} {read_seq}{mark}")
+        }
+        EntryKind::Recalled(mutation) => mutation_line("recalled", mutation),
+        EntryKind::Edited(mutation) => mutation_line("edited", mutation),
+        EntryKind::Deleted(mutation) => mutation_line("deleted", mutation),
+        EntryKind::Hidden { conversation, seqs } => {
+            format!("hidden {conversation} {}", HiddenSeqs(seqs))
+        }
+        EntryKind::PeerRead { conversation, user, read_seq } => {
+            format!("peer read {conversation} {user} {read_seq}")
+        }
+        EntryKind::Preferences { conversation } => format!("preferences {conversation}"),
+        EntryKind::Cleared { conversation, cleared_to } => {
+            format!("cleared {conversation} {cleared_to}")
+        }
+        EntryKind::Notice { notice } => format!("notice {notice}"),
+        EntryKind::Mode { conversation, large, from } => {
+            let mode = if *large { "large" } else { "not large" };
+            format!("mode {conversation} {mode} from {from}")
+        }
         EntryKind::Membership(change) => format!(
             "membership {} {:?} by {}: {} users, {} members",
             change.conversation, change.action, change.by, change.user_count, change.member_count
@@ -173,6 +194,20 @@ fn entry_line(seq: InboxSeq, entry: Option<&Entry>) -> String {
         EntryKind::Unknown => "of a newer version".into(),
     };
     format!("{seq} {} {what}\n", entry.time)
+}
+
+fn mutation_line(what: &str, mutation: &MutationRef) -> String {
+    let MutationRef { conversation, seq, mutation, by } = mutation;
+    format!("{what} {conversation} {seq} by {by}, change {mutation}")
+}
+
+/// Sequences in a row.
+struct HiddenSeqs<'a>(&'a [HistorySeq]);
+
+impl std::fmt::Display for HiddenSeqs<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|seq| write!(f, "{seq} "))
+    }
 }
 
 fn message_line(seq: HistorySeq, message: Option<&Message>) -> String {

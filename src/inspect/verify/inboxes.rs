@@ -50,7 +50,7 @@ enum Sight {
 impl Told {
     fn may_see(&self, seq: HistorySeq) -> bool {
         match &self.sight {
-            Sight::By(own) => own.sees(seq),
+            Sight::By(own) => own.was_shown(seq),
             Sight::Nothing => false,
             Sight::Unknown => true,
         }
@@ -85,8 +85,19 @@ fn check_inbox(
             return Ok(());
         };
         let (id, at) = match entry.kind {
-            EntryKind::Unknown => return Ok(()),
-            EntryKind::Read { conversation, read_seq } => (conversation, read_seq),
+            EntryKind::Unknown | EntryKind::Preferences { .. } | EntryKind::Notice { .. } => {
+                return Ok(());
+            }
+            EntryKind::Read { conversation, read_seq: at, .. }
+            | EntryKind::PeerRead { conversation, read_seq: at, .. }
+            | EntryKind::Cleared { conversation, cleared_to: at } => (conversation, at),
+            EntryKind::Mode { conversation, from, .. } => (conversation, from.previous()),
+            EntryKind::Recalled(mutation)
+            | EntryKind::Edited(mutation)
+            | EntryKind::Deleted(mutation) => (mutation.conversation, mutation.seq),
+            EntryKind::Hidden { conversation, seqs } => {
+                (conversation, seqs.into_iter().max().unwrap_or_default())
+            }
             EntryKind::Membership(change) => (change.conversation, change.at),
             EntryKind::Message { conversation, seq: at } => {
                 if !told.contains_key(&conversation) {

@@ -53,6 +53,15 @@ pub(super) struct Trees {
     db: sled::Db,
 }
 
+/// One tree for each name, in order.
+fn open_each<const N: usize>(
+    names: [&'static str; N],
+    open: impl Fn(&str) -> Result<sled::Tree, sled::Error>,
+) -> Result<[sled::Tree; N], sled::Error> {
+    let trees = names.into_iter().map(open).collect::<Result<Vec<_>, _>>()?;
+    Ok(trees.try_into().expect("as many trees as names"))
+}
+
 impl Trees {
     pub(super) fn open(
         path: &Path,
@@ -73,19 +82,8 @@ impl Trees {
                 .open()?;
             let tree = |name: &str| db.open_tree(name);
             Ok(Self {
-                logs: [
-                    tree(LogKind::Inbox.tree())?,
-                    tree(LogKind::History.tree())?,
-                    tree(LogKind::Sent.tree())?,
-                ],
-                tables: [
-                    tree(Table::Conversation.tree())?,
-                    tree(Table::Membership.tree())?,
-                    tree(Table::Member.tree())?,
-                    tree(Table::Device.tree())?,
-                    tree(Table::SentException.tree())?,
-                    tree(Table::Counter.tree())?,
-                ],
+                logs: open_each(LogKind::ALL.map(LogKind::tree), tree)?,
+                tables: open_each(Table::ALL.map(Table::tree), tree)?,
                 bounds: tree("bounds")?,
                 pieces: tree("pieces")?,
                 meta: tree("meta")?,
@@ -159,7 +157,7 @@ impl Trees {
                 let first = bounds.last.saturating_add(1).saturating_sub(self.inbox_entries);
                 Bounds { first: bounds.first.max(first), ..bounds }
             }
-            LogKind::History | LogKind::Sent => bounds,
+            _ => bounds,
         }
     }
 
