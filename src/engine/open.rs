@@ -8,19 +8,22 @@ use hashbrown::HashMap;
 use super::command::Tip;
 use crate::{
     conversation::{Conversation, Member, Membership},
-    history,
+    history::{self, Mutated},
     id::{ConversationId, UserId},
     seq::{HistorySeq, MutationSeq},
     store::{
         Condition, StoreError, Writer,
-        catalogue::{LogKey, Table, conversation_key, member_key, membership_key, second_id},
+        catalogue::{
+            LogKey, Table, conversation_key, last_seq, member_key, membership_key, second_id,
+        },
     },
     time::Timestamp,
 };
 
-/// Cached conversations and members beyond which the cache starts anew.
+/// Cached conversations, members and gone messages beyond which the cache starts anew.
 const TIPS_MAX: usize = 1 << 20;
 const MEMBERS_MAX: usize = 1 << 20;
+const GONE_MAX: usize = 1 << 20;
 
 /// A conversation with its members.
 #[derive(Clone, Debug)]
@@ -57,6 +60,9 @@ pub(super) struct Cache {
     open: HashMap<ConversationId, Arc<Open>>,
     tips: HashMap<ConversationId, Tip>,
     members: usize,
+    gone: HashMap<ConversationId, Arc<Vec<HistorySeq>>>,
+    /// What is in `gone`: messages, and one for each conversation.
+    gone_count: usize,
 }
 
 impl Cache {
@@ -133,6 +139,47 @@ impl Cache {
             self.tips.clear();
         }
         self.tips.insert(id.clone(), tip);
+    }
+
+    /// The messages that counted as unread until they were recalled or deleted for all, ascending.
+    /// One whose row is damaged is not among them.
+    pub(super) fn gone(
+        &mut self,
+        writer: &Writer,
+        id: &ConversationId,
+    ) -> Result<Arc<Vec<HistorySeq>>, StoreError> {
+        if let Some(gone) = self.gone.get(id) {
+            return Ok(Arc::clone(gone));
+        }
+        let mut gone = Vec::new();
+        if self.tip(writer, id)?.mutation > MutationSeq::ZERO {
+            // Keys end in the sequence, big-endian, so they come in its order.
+            let prefix = conversation_key(id);
+            for (key, row) in writer.rows_and_holes(Table::Mutated, &prefix, &[], usize::MAX)? {
+                let mutated = row.and_then(|row| Mutated::decode(row).ok());
+                if mutated.is_some_and(|mutated| mutated.gone && mutated.counted) {
+                    gone.extend(last_seq(&key).map(HistorySeq::new));
+                }
+            }
+        }
+        if self.gone_count > GONE_MAX {
+            self.gone.clear();
+            self.gone_count = 0;
+        }
+        self.gone_count += gone.len() + 1;
+        let gone = Arc::new(gone);
+        self.gone.insert(id.clone(), Arc::clone(&gone));
+        Ok(gone)
+    }
+
+    /// A message that counted as unread is gone for everyone.
+    pub(super) fn add_gone(&mut self, id: &ConversationId, seq: HistorySeq) {
+        if let Some(gone) = self.gone.get_mut(id)
+            && let Err(place) = gone.binary_search(&seq)
+        {
+            Arc::make_mut(gone).insert(place, seq);
+            self.gone_count += 1;
+        }
     }
 }
 

@@ -266,7 +266,7 @@ pub(super) fn rows(
     rows.into_iter().map(whole).collect()
 }
 
-fn rows_and_holes(
+pub(super) fn rows_and_holes(
     shared: &Shared,
     staged: Option<&Generation>,
     table: Table,

@@ -178,6 +178,20 @@ impl Writer {
     ) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
         reader::rows(&self.shared, Some(&self.staged), table, prefix, after, limit)
     }
+
+    /// As [`Writer::rows`], but a damaged row comes as none.
+    ///
+    /// # Errors
+    /// When the trees cannot be read.
+    pub fn rows_and_holes(
+        &self,
+        table: Table,
+        prefix: &[u8],
+        after: &[u8],
+        limit: usize,
+    ) -> Result<Vec<(Bytes, Option<Bytes>)>, StoreError> {
+        reader::rows_and_holes(&self.shared, Some(&self.staged), table, prefix, after, limit)
+    }
 }
 
 fn check_size(what: &'static str, value: &Bytes, most: usize) -> Result<(), StoreError> {
