@@ -325,6 +325,8 @@ pub struct ConversationView {
     pub mutation: MutationSeq,
     /// What the user wants of it.
     pub preferences: Preferences,
+    /// How many of its messages the user has ever hidden.
+    pub hidden_count: u64,
     /// Its messages do not go to inboxes.
     pub large: bool,
     /// Closed for good.

@@ -46,6 +46,8 @@ pub struct Membership {
     pub marked_unread: bool,
     /// The newest message ever hidden from this user: nothing above it is.
     pub hidden_max: HistorySeq,
+    /// How many messages were ever hidden from this user.
+    pub hidden_count: u64,
     /// The newest message that ever named this user: nothing above it does.
     pub mention_max: HistorySeq,
     /// How far the other user of a direct conversation may know this one has read ...
@@ -76,6 +78,7 @@ impl Membership {
             cleared_to: HistorySeq::ZERO,
             marked_unread: false,
             hidden_max: HistorySeq::ZERO,
+            hidden_count: 0,
             mention_max: HistorySeq::ZERO,
             peer_visible_seq: HistorySeq::ZERO,
             peer_told_seq: HistorySeq::ZERO,
@@ -217,6 +220,7 @@ impl Membership {
         put_varint(&mut out, self.cleared_to.number());
         out.put_u8(u8::from(self.marked_unread));
         put_varint(&mut out, self.hidden_max.number());
+        put_varint(&mut out, self.hidden_count);
         put_varint(&mut out, self.mention_max.number());
         put_varint(&mut out, self.peer_visible_seq.number());
         put_varint(&mut out, self.peer_told_seq.number());
@@ -257,6 +261,7 @@ impl Membership {
             cleared_to: HistorySeq::ZERO,
             marked_unread: false,
             hidden_max: HistorySeq::ZERO,
+            hidden_count: 0,
             mention_max: HistorySeq::ZERO,
             peer_visible_seq: HistorySeq::ZERO,
             peer_told_seq: HistorySeq::ZERO,
@@ -266,6 +271,7 @@ impl Membership {
             row.cleared_to = HistorySeq::new(read_varint(input)?);
             row.marked_unread = read_u8(input)? != 0;
             row.hidden_max = HistorySeq::new(read_varint(input)?);
+            row.hidden_count = read_varint(input)?;
             row.mention_max = HistorySeq::new(read_varint(input)?);
             row.peer_visible_seq = HistorySeq::new(read_varint(input)?);
             row.peer_told_seq = HistorySeq::new(read_varint(input)?);

@@ -256,6 +256,7 @@ impl Engine {
             marked_unread: own.marked_unread,
             mutation: if here { tip.mutation } else { own.left_mutation },
             preferences: Preferences::default(),
+            hidden_count: own.hidden_count,
             large: open.row.large,
             disbanded: open.row.disbanded,
             version: if here { open.row.version } else { 0 },

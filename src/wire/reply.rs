@@ -139,6 +139,7 @@ pub(super) fn conversation(view: &ConversationView) -> proto::Conversation {
         marked_unread: view.marked_unread,
         mutation_seq: view.mutation.number(),
         preferences: Some(preferences(&view.preferences)),
+        hidden_count: view.hidden_count,
         large: view.large,
         disbanded: view.disbanded,
         version: view.version,

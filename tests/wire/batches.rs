@@ -295,6 +295,7 @@ fn a_page_of_the_heaviest_conversations_fits_because_previews_are_cut() {
             draft: vec![7; roamd::limits::DRAFT_BYTES_MAX].into(),
             ..Default::default()
         },
+        hidden_count: u64::MAX,
         large: true,
         disbanded: true,
         version: u64::MAX,
