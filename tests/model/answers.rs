@@ -6,13 +6,13 @@ use bytes::Bytes;
 use roamd::{
     engine::Caller,
     id::{ConversationId, UserId},
-    message::{ConversationKind, EntryKind, Message},
+    message::{ConversationKind, EntryKind, Message, Preferences},
     refusal::{ErrorCode, Refusal},
     reply::{
         Batch, ConversationUnread, ConversationView, EntryView, MemberView, PlacedMessage, Reply,
     },
     request::{Direction, Request},
-    seq::HistorySeq,
+    seq::{HistorySeq, MutationSeq},
     time::Timestamp,
 };
 
@@ -77,7 +77,7 @@ impl Model {
     fn place_message(&self, id: &ConversationId, row: u64) -> PlacedMessage {
         let message: Option<Message> =
             self.talks.get(id).and_then(|talk| talk.rows.get(row as usize - 1)).cloned();
-        PlacedMessage { conversation: id.clone(), seq: HistorySeq::new(row), message }
+        PlacedMessage::new(id.clone(), HistorySeq::new(row), message)
     }
 
     fn view(&self, user: &UserId, id: &ConversationId) -> Option<ConversationView> {
@@ -106,6 +106,12 @@ impl Model {
             activity: self.activity(user, id),
             read_seq: HistorySeq::new(place.read_seq()),
             unread: self.unread(user, id),
+            unread_mentions: 0,
+            marked_unread: false,
+            mutation: MutationSeq::ZERO,
+            preferences: Preferences::default(),
+            large: false,
+            disbanded: false,
             version: own.map_or(0, |_| talk.version),
         })
     }
@@ -119,6 +125,9 @@ impl Model {
             visible_last: self.visible_ends(user, id).1,
             last_ordinal: 0,
             read_ordinal: 0,
+            mentions: 0,
+            marked_unread: false,
+            removed: 0,
         })
     }
 
@@ -136,15 +145,16 @@ impl Model {
                 time: *time,
                 message: self.place_message(conversation, seq.number()),
             },
-            EntryKind::Read { conversation, read_seq } => EntryView::Read {
+            EntryKind::Read { conversation, read_seq, marked_unread } => EntryView::Read {
                 time: *time,
                 conversation: conversation.clone(),
                 read_seq: *read_seq,
+                marked_unread: *marked_unread,
             },
             EntryKind::Membership(change) => {
                 EntryView::Membership { time: *time, change: change.clone() }
             }
-            EntryKind::Unknown => unreachable!("the model writes no unknown entries"),
+            other => unreachable!("the model writes no such entries: {other:?}"),
         };
         entries.map(view).collect()
     }
@@ -302,7 +312,13 @@ impl Model {
         }
         let complete = messages.len() == ahead.len();
         messages.sort_by_key(|message| message.seq);
-        Outcome::Reply(Reply::HistoryPage { messages, visible_first, visible_last, complete })
+        Outcome::Reply(Reply::HistoryPage {
+            messages,
+            visible_first,
+            visible_last,
+            mutation: MutationSeq::ZERO,
+            complete,
+        })
     }
 }
 

@@ -274,8 +274,8 @@ impl Driver {
     }
 
     pub(super) fn flush(&mut self) -> Result<(), Found> {
-        let grown: BTreeSet<UserId> =
-            self.engine().flush().map_err(|e| format!("flush failed: {e}"))?.into_iter().collect();
+        let effects = self.engine().flush().map_err(|e| format!("flush failed: {e}"))?;
+        let grown: BTreeSet<UserId> = effects.inboxes.into_iter().collect();
         same("users whose inbox grew", &grown, &std::mem::take(&mut self.model.grown))?;
         self.durable = self.model.clone();
         self.displace();
@@ -451,6 +451,7 @@ fn is_refusal(answer: &Answer) -> bool {
 fn only_reads(command: &Command) -> bool {
     match command {
         Command::CaughtUp | Command::Cursor(_) => true,
+        Command::Detach => false,
         Command::Attach { .. } | Command::Resume(_) => false,
         Command::Request(request) => !matches!(
             request,
@@ -527,7 +528,7 @@ fn outcome(reader: &Reader, user: &UserId, kept: u64, answer: Answer) -> Result<
         Answer::Nothing => Outcome::Nothing,
         Answer::Attached(compared) => Outcome::Attached(*compared),
         Answer::Resumed(compared) => Outcome::Resumed(*compared),
-        Answer::CaughtUp { seq, unread_total, changed, complete } => {
+        Answer::CaughtUp { seq, unread_total, changed, complete, large: _ } => {
             Outcome::CaughtUp { seq, unread_total, changed, complete }
         }
         answer => {

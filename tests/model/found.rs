@@ -16,7 +16,7 @@ use roamd::{
 
 use super::{
     driver::Driver,
-    plan::{Step, user},
+    plan::{self, Step, user},
 };
 
 struct Script(Driver);
@@ -68,13 +68,16 @@ impl Script {
 
     fn mark(&mut self, name: &str, group: &str, row: u64) {
         let read_seq = HistorySeq::new(row);
-        self.ask(name, Request::MarkRead { conversation: id(group), read_seq });
+        self.ask(
+            name,
+            Request::MarkRead { conversation: id(group), read_seq, peer_visible: false },
+        );
     }
 
     fn attach(&mut self, name: &str) {
         let seq = self.0.model.head(&user(name));
         let resume = Some(Position { epoch: self.0.model.epoch, seq });
-        let attach = Command::Attach { resume, missed_entries: 0, platform: "test".into() };
+        let attach = plan::attach(resume, 0);
         self.step(Step::Do(caller(name), attach));
     }
 
@@ -89,7 +92,7 @@ impl Script {
 
 fn caller(name: &str) -> Caller {
     let device = DeviceId::new("p").unwrap();
-    Caller { user: user(name), device, session: SessionId::new(1) }
+    Caller { user: user(name), device, session: SessionId::new(1), admin: false }
 }
 
 fn id(text: &str) -> ConversationId {

@@ -228,6 +228,7 @@ impl Model {
                 Outcome::Resumed(compared)
             }
             Command::CaughtUp => self.caught_up(caller),
+            Command::Detach => Outcome::Nothing,
             Command::Cursor(seq) => {
                 let device = (caller.user.clone(), caller.device.clone());
                 let waiting = self.cursors.entry(device).or_default();
@@ -239,7 +240,7 @@ impl Model {
                 Request::Send { to, client_id, draft } => {
                     self.send(now, caller, to, *client_id, draft, chosen)
                 }
-                Request::MarkRead { conversation, read_seq } => {
+                Request::MarkRead { conversation, read_seq, peer_visible: _ } => {
                     self.mark_read(now, caller, conversation, read_seq.number())
                 }
                 Request::CreateGroup { client_id, conversation, title, users, policy } => {
@@ -605,6 +606,7 @@ impl Model {
             user_count: users.len() as u32,
             member_count: talk.members.len() as u32,
             at: HistorySeq::new(talk.head()),
+            role: None,
             title: Arc::clone(&talk.title),
         };
         for user in told {
@@ -664,7 +666,11 @@ impl Model {
         let Some(place) = talk.and_then(|talk| talk.places.get_mut(user)) else { return };
         place.told = place.read_seq();
         let read_seq = HistorySeq::new(place.told);
-        self.deliver(now, user, EntryKind::Read { conversation: id.clone(), read_seq });
+        self.deliver(
+            now,
+            user,
+            EntryKind::Read { conversation: id.clone(), read_seq, marked_unread: false },
+        );
         self.quiet.insert(key.clone(), now.mono + READ_ENTRY_INTERVAL);
     }
 

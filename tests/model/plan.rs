@@ -146,6 +146,7 @@ impl Plan {
             user,
             device: device(at as usize),
             session: SessionId::new(self.dice.below(1 << 20)),
+            admin: false,
         }
     }
 
@@ -215,7 +216,7 @@ impl Plan {
                 let conversation = self.conversation(model, &caller.user);
                 let head = model.talks.get(&conversation).map_or(0, |talk| talk.head());
                 let read_seq = HistorySeq::new(self.near(&[0, head / 2, head, head + 9]));
-                Request::MarkRead { conversation, read_seq }
+                Request::MarkRead { conversation, read_seq, peer_visible: false }
             }
             7 => {
                 let conversation = self.conversation(model, &caller.user);
@@ -240,7 +241,7 @@ impl Plan {
             14 => {
                 let resume = self.dice.chance(9, 10).then(|| self.position(model, &caller));
                 let missed_entries = *self.dice.pick(&[0, 0, 0, 1, 4]);
-                let command = Command::Attach { resume, missed_entries, platform: "test".into() };
+                let command = attach(resume, missed_entries);
                 return Step::Do(caller, command);
             }
             15 => {
@@ -498,7 +499,7 @@ impl Plan {
                 8 => {
                     let row = self.dice.below(model.talks[&group].head() + turn + 2);
                     let read_seq = HistorySeq::new(row);
-                    (&guest, Request::MarkRead { conversation, read_seq })
+                    (&guest, Request::MarkRead { conversation, read_seq, peer_visible: false })
                 }
                 9 => (&guest, Request::GetConversations { conversations: vec![conversation] }),
                 _ => (&guest, self.fetch(model, &guest, conversation)),
@@ -521,7 +522,8 @@ impl Plan {
             let read = talk.places[&caller.user].read_seq();
             for row in (read + 1..=talk.head() + 1).take(4) {
                 let read_seq = HistorySeq::new(row);
-                let request = Request::MarkRead { conversation: id.clone(), read_seq };
+                let request =
+                    Request::MarkRead { conversation: id.clone(), read_seq, peer_visible: false };
                 steps.push(Step::Do(caller.clone(), Command::Request(request)));
             }
         }
@@ -531,8 +533,7 @@ impl Plan {
             steps.swap(at, other);
         }
         let at = Position { epoch: model.epoch, seq: model.head(&caller.user) };
-        let attach =
-            Command::Attach { resume: Some(at), missed_entries: 0, platform: "back".into() };
+        let attach = attach(Some(at), 0);
         let extra = [
             vec![],
             vec![Step::Flush, Step::Crash, Step::Do(caller.clone(), attach.clone())],
@@ -548,7 +549,7 @@ impl Plan {
     /// A device without anything: attach, page the snapshot, resume.
     fn walk(&mut self, model: &Model) -> Vec<Step> {
         let caller = self.caller(model);
-        let attach = Command::Attach { resume: None, missed_entries: 0, platform: "new".into() };
+        let attach = attach(None, 0);
         let at = Position { epoch: model.epoch, seq: model.head(&caller.user) };
         vec![
             Step::Do(caller.clone(), attach),
@@ -560,11 +561,19 @@ impl Plan {
     }
 }
 
+/// A session opens, as most do.
+pub fn attach(resume: Option<Position>, missed_entries: u32) -> Command {
+    let issued = Timestamp::from_millis(super::driver::WALL_MS);
+    let platform = "test".into();
+    Command::Attach { resume, missed_entries, platform, issued, background: false }
+}
+
 /// Somebody who only looks.
 pub fn reader_of(user: &UserId) -> Caller {
     Caller {
         user: user.clone(),
         device: DeviceId::new("reader").expect("a valid id"),
         session: SessionId::new(0),
+        admin: false,
     }
 }

@@ -216,6 +216,8 @@ impl Driver {
             platform: "model".into(),
             resume,
             limits,
+            cursors: Vec::new(),
+            background: false,
         };
         let line = format!("{id} connects: {caller:?} {resume:?} {limits:?} odd {odd}");
         self.note(line);
@@ -301,6 +303,7 @@ impl Driver {
             user: client.user.clone(),
             device: client.device.clone(),
             session: SessionId::new(0),
+            admin: false,
         };
         let position = match self.plan.dice.below(6) {
             0 => self.plan.position(&self.model, &caller),
@@ -470,6 +473,7 @@ impl Driver {
             user: client.user.clone(),
             device: client.device.clone(),
             session: SessionId::new(0),
+            admin: false,
         };
         let position = Position { epoch: self.model.epoch, seq: InboxSeq::new(client.stored) };
         self.shell.replicas.retain(|(held, _)| *held != caller);
@@ -498,7 +502,7 @@ impl Driver {
         for id in std::mem::take(&mut self.displaced) {
             if let Some(at) = self.shell.connections.iter().position(|c| c.id == id) {
                 self.end(at, End::Away(GoAwayReason::Replaced));
-                self.shell.connections[at].session.handle_displaced();
+                self.shell.connections[at].session.handle_end(GoAwayReason::Replaced);
             }
         }
     }
@@ -532,10 +536,16 @@ impl Driver {
                 session.handle_answer(now, number, Answer::Resumed(Box::new(compared)));
             }
             Outcome::CaughtUp { seq, unread_total, changed, complete } => {
-                let state =
-                    Reply::CaughtUp { seq, unread_total, changed: changed.clone(), complete };
+                let state = Reply::CaughtUp {
+                    seq,
+                    unread_total,
+                    changed: changed.clone(),
+                    complete,
+                    hints: Vec::new(),
+                };
                 client.state = Some(state);
-                let answer = Answer::CaughtUp { seq, unread_total, changed, complete };
+                let answer =
+                    Answer::CaughtUp { seq, unread_total, changed, complete, large: Vec::new() };
                 session.handle_answer(now, number, answer);
             }
         }
