@@ -2,9 +2,7 @@
 
 use roamd::{
     refusal::ErrorCode,
-    wire::proto::{
-        Ack, FetchHistory, GetConversations, Ping, Position, Recall, client_frame::Body,
-    },
+    wire::proto::{Ack, FetchHistory, GetConversations, Ping, Position, client_frame::Body},
 };
 
 use crate::{
@@ -144,13 +142,12 @@ fn any_frame_carries_an_ack() {
 #[test]
 fn an_ack_counts_on_a_request_that_is_refused() {
     let refused = [
-        // By the wire, by the session, by the engine.
+        // By the wire and by the engine.
         (Body::FetchHistory(FetchHistory::default()), ErrorCode::InvalidArgument),
         (
             Body::GetConversations(GetConversations { conversation_ids: vec!["x".into(); 201] }),
             ErrorCode::TooManyItems,
         ),
-        (Body::Recall(Recall::default()), ErrorCode::FeatureOff),
         (text(conversation("nowhere"), 1, "?"), ErrorCode::NotFound),
     ];
     for (body, code) in refused {

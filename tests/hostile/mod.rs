@@ -196,7 +196,7 @@ fn too_many() -> Vec<HostileCase> {
 }
 
 fn sessions() -> Vec<HostileCase> {
-    use ErrorCode::{BadRequestId, FeatureOff, HelloExpected, UnknownRequest, WrongState};
+    use ErrorCode::{BadRequestId, HelloExpected, UnknownRequest, WrongState};
     let ping = || Body::Ping(proto::Ping { client_time_ms: 1 });
     let early = |name, body| HostileCase {
         when: When::BeforeHello,
@@ -210,21 +210,9 @@ fn sessions() -> Vec<HostileCase> {
         case("a second Hello", request(Body::Hello(hello())), WrongState, true),
         case("a ping without a request id", frame(0, ping()), BadRequestId, true),
         case("a send without a request id", frame(0, Body::Send(send())), BadRequestId, true),
-        case(
-            "a recall without a request id",
-            frame(0, Body::Recall(recall.clone())),
-            BadRequestId,
-            true,
-        ),
+        case("a recall without a request id", frame(0, Body::Recall(recall)), BadRequestId, true),
         case("no body", delimited(&[0x08, 2]), UnknownRequest, false),
         case("a body of a later protocol", in_frame(2, 500, b"anything"), UnknownRequest, false),
-        case("a recall, which is off", request(Body::Recall(recall)), FeatureOff, false),
-        case(
-            "a device list, which is off",
-            request(Body::ListDevices(proto::ListDevices {})),
-            FeatureOff,
-            false,
-        ),
     ]
 }
 

@@ -6,14 +6,14 @@ use roamd::{
     limits::Limits,
     message::{
         ConversationKind, Draft, HistoryPolicy, MembershipAction, MembershipChange, Message,
-        MessageFlags, Role,
+        MessageFlags, Preferences, Role,
     },
     refusal::{ErrorCode, Refusal},
     reply::{
         Batch, ConversationUnread, ConversationView, EntryView, GoAwayReason, PlacedMessage, Reply,
         ServerLimits, TooLongReason, Verdict, Welcome,
     },
-    seq::{HistorySeq, InboxSeq},
+    seq::{HistorySeq, InboxSeq, MutationSeq},
     time::Timestamp,
     wire::{
         self,
@@ -96,6 +96,7 @@ fn opening() -> Vec<Example> {
                         time: Timestamp::from_millis(NOW - 2000),
                         conversation: direct(),
                         read_seq: HistorySeq::new(7),
+                        marked_unread: false,
                     },
                     EntryView::Membership {
                         time: Timestamp::from_millis(NOW - 1000),
@@ -107,6 +108,7 @@ fn opening() -> Vec<Example> {
                             user_count: 1,
                             member_count: 3,
                             at: HistorySeq::new(12),
+                            role: None,
                             title: "lunch".into(),
                         },
                     },
@@ -127,8 +129,12 @@ fn opening() -> Vec<Example> {
                     visible_last: HistorySeq::new(9),
                     last_ordinal: 9,
                     read_ordinal: 7,
+                    removed: 0,
+                    mentions: 0,
+                    marked_unread: false,
                 }],
                 complete: true,
+                hints: Vec::new(),
             },
         ),
         client(
@@ -186,6 +192,13 @@ fn too_long() -> Vec<Example> {
                     activity: Timestamp::from_millis(NOW - 3000),
                     read_seq: HistorySeq::new(7),
                     unread: 2,
+                    unread_mentions: 0,
+                    marked_unread: false,
+                    mutation: MutationSeq::ZERO,
+                    preferences: Preferences::default(),
+                    large: false,
+                    disbanded: false,
+                    hidden_count: 0,
                     version: 1,
                 }],
                 next_page_token: Bytes::new(),
@@ -273,16 +286,10 @@ fn reading() -> Vec<Example> {
             "The row of number 8 is damaged: it keeps its place and says nothing else.",
             6,
             &Reply::HistoryPage {
-                messages: vec![
-                    PlacedMessage {
-                        conversation: direct(),
-                        seq: HistorySeq::new(8),
-                        message: None,
-                    },
-                    hello_bob(),
-                ],
+                messages: vec![PlacedMessage::new(direct(), HistorySeq::new(8), None), hello_bob()],
                 visible_first: HistorySeq::new(1),
                 visible_last: HistorySeq::new(10),
+                mutation: MutationSeq::ZERO,
                 complete: false,
             },
         ),
@@ -396,10 +403,10 @@ fn direct() -> ConversationId {
 }
 
 fn hello_bob() -> PlacedMessage {
-    PlacedMessage {
-        conversation: direct(),
-        seq: HistorySeq::new(9),
-        message: Some(Message {
+    PlacedMessage::new(
+        direct(),
+        HistorySeq::new(9),
+        Some(Message {
             id: MessageId::new(300),
             sender: user("alice"),
             device: DeviceId::new("laptop").unwrap(),
@@ -415,7 +422,7 @@ fn hello_bob() -> PlacedMessage {
                 flags: MessageFlags::default(),
             },
         }),
-    }
+    )
 }
 
 fn server_limits() -> ServerLimits {

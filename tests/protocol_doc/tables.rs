@@ -1,12 +1,10 @@
 //! The tables of `docs/protocol.md` against the registry, the limits and the decoder.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use roamd::{
     limits::{self, Limits},
     refusal::{ErrorCode, Retry},
-    request::Request,
-    wire,
 };
 
 use crate::document;
@@ -105,25 +103,6 @@ fn the_ack_rule_is_the_code() {
         time(limits::CLIENT_ACK_DELAY_MAX)
     );
     assert!(document().contains(&rule), "{rule}");
-}
-
-#[test]
-fn the_list_of_what_is_off_is_the_decoder() {
-    let off = |number: u8| {
-        let mut frame = vec![0x08, 1];
-        prost::encoding::bytes::encode(number.into(), &Vec::new(), &mut frame);
-        match wire::decode_client(frame.into()).ok()?.request {
-            Request::FeatureOff(name) => Some(name.to_owned()),
-            _ => None,
-        }
-    };
-    let decoder: BTreeSet<String> = (3..=100).filter_map(off).collect();
-    let document = document();
-    let (_, list) = document.split_once("<!-- off -->").expect("the list");
-    let list = list.split("<!-- end -->").next().unwrap();
-    let written: BTreeSet<String> =
-        list.split('`').skip(1).step_by(2).map(ToOwned::to_owned).collect();
-    assert_eq!(written, decoder);
 }
 
 fn page(max: u32, default: u32) -> String {

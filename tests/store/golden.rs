@@ -43,20 +43,33 @@ fn told(reader: &Reader) -> String {
                     LogKind::Inbox => inbox_line(record),
                     LogKind::History => history_line(record),
                     LogKind::Sent => sent_line(Sent::decode(record).unwrap()),
+                    LogKind::Mutation => mutation_line(record),
+                    LogKind::Notice => record.escape_ascii().to_string(),
                 };
                 writeln!(text, "  {} {line}", entry.seq).unwrap();
             }
         }
     }
     for table in Table::ALL {
-        writeln!(text, "{}", table.tree()).unwrap();
-        for (key, row) in reader.rows(table, b"", b"", usize::MAX).unwrap() {
+        let rows = reader.rows(table, b"", b"", usize::MAX).unwrap();
+        if !rows.is_empty() {
+            writeln!(text, "{}", table.tree()).unwrap();
+        }
+        for (key, row) in rows {
             let line = match table {
                 Table::Conversation => {
                     let c = Conversation::decode(row).unwrap();
                     format!(
-                        "v{} {:?} {:?} made {} by {}, {:?}, {} members",
-                        c.version, c.kind, c.title, c.created, c.creator, c.policy, c.member_count
+                        "v{} {:?} {:?} made {} by {}, {:?}, {} members{}{}",
+                        c.version,
+                        c.kind,
+                        c.title,
+                        c.created,
+                        c.creator,
+                        c.policy,
+                        c.member_count,
+                        if c.large { ", large" } else { "" },
+                        if c.disbanded { ", disbanded" } else { "" }
                     )
                 }
                 Table::Membership => {
@@ -64,13 +77,14 @@ fn told(reader: &Reader) -> String {
                     let sees = |i: &conversation::Interval| (i.first.number(), i.last);
                     let sees: Vec<_> = m.intervals.iter().map(sees).collect();
                     format!(
-                        "{:?} since {}, sees {sees:?}, read {} ordinal {}, announced {}, left {}",
+                        "{:?} since {}, sees {sees:?}, read {} ordinal {}, announced {}, left {}{}",
                         m.role,
                         m.joined,
                         m.read_seq,
                         m.read_ordinal,
                         m.announced_seq,
-                        m.left_ordinal
+                        m.left_ordinal,
+                        own_marks(&m)
                     )
                 }
                 Table::Member => {
@@ -83,6 +97,15 @@ fn told(reader: &Reader) -> String {
                 }
                 Table::SentException => sent_line(Sent::decode(row).unwrap()),
                 Table::Counter => format!("{:?}", &row[..]),
+                Table::Mutated => format!("{:?}", history::Mutated::decode(row).unwrap()),
+                Table::Hidden
+                | Table::Mention
+                | Table::Preference
+                | Table::PushTarget
+                | Table::PushJob
+                | Table::PushRound
+                | Table::Revocation
+                | Table::NoticeRound => row.escape_ascii().to_string(),
             };
             writeln!(text, "  {}: {line}", key.escape_ascii()).unwrap();
         }
@@ -90,16 +113,52 @@ fn told(reader: &Reader) -> String {
     text
 }
 
+/// What the first format did not have, where it is not as the first format would have it.
+fn own_marks(m: &Membership) -> String {
+    let mut text = String::new();
+    for (name, number) in [
+        ("left at change", m.left_mutation.number()),
+        ("cleared to", m.cleared_to.number()),
+        ("marked unread", m.marked_unread.into()),
+        ("hidden up to", m.hidden_max.number()),
+        ("mentioned up to", m.mention_max.number()),
+        ("peer may see", m.peer_visible_seq.number()),
+        ("peer was told", m.peer_told_seq.number()),
+    ] {
+        if number > 0 {
+            write!(text, ", {name} {number}").unwrap();
+        }
+    }
+    text
+}
+
+fn mutation_line(record: bytes::Bytes) -> String {
+    let m = history::Mutation::decode(record).unwrap();
+    format!("{} after {} by {} at {}: {:?}", m.seq, m.previous, m.by, m.time, m.change)
+}
+
 fn inbox_line(record: bytes::Bytes) -> String {
     let entry = inbox::decode(record).unwrap();
     let what = match entry.kind {
         EntryKind::Message { conversation, seq } => format!("message {conversation} {seq}"),
-        EntryKind::Read { conversation, read_seq } => format!("read {conversation} {read_seq}"),
+        EntryKind::Read { conversation, read_seq, marked_unread } => {
+            let unread = if marked_unread { ", marked unread" } else { "" };
+            format!("read {conversation} {read_seq}{unread}")
+        }
         EntryKind::Membership(m) => format!(
-            "{:?} {} {:?} by {}: {:?} ({}), {} members, after {}",
-            m.action, m.conversation, m.title, m.by, m.users, m.user_count, m.member_count, m.at
+            "{:?} {} {:?} by {}: {:?} ({}), {} members, after {}{}",
+            m.action,
+            m.conversation,
+            m.title,
+            m.by,
+            m.users,
+            m.user_count,
+            m.member_count,
+            m.at,
+            m.role.map_or(String::new(), |role| format!(", now {role:?}"))
         ),
         EntryKind::Unknown => "unknown".into(),
+        other => format!("{other:?}"),
     };
     format!("{} {what}", entry.time)
 }

@@ -51,6 +51,7 @@ impl World {
             user: user(who),
             device: DeviceId::new(device).unwrap(),
             session: SessionId::new(1),
+            admin: false,
         };
         self.engine.apply(self.now(), &caller, command).unwrap()
     }
@@ -91,7 +92,8 @@ impl World {
 
     pub fn read(&mut self, who: &str, conversation: ConversationId, seq: u64) {
         let read_seq = HistorySeq::new(seq);
-        let reply = self.request(who, Request::MarkRead { conversation, read_seq });
+        let reply =
+            self.request(who, Request::MarkRead { conversation, read_seq, peer_visible: false });
         assert!(matches!(reply, Reply::MarkRead { .. }), "{reply:?}");
     }
 
@@ -110,7 +112,14 @@ impl World {
         let resume =
             seq.map(|seq| Position { epoch: self.engine.epoch(), seq: InboxSeq::new(seq) });
         let platform = "test".into();
-        self.command(who, device, &Command::Attach { resume, missed_entries: 0, platform });
+        let attach = Command::Attach {
+            resume,
+            missed_entries: 0,
+            platform,
+            issued: self.now().wall,
+            background: false,
+        };
+        self.command(who, device, &attach);
     }
 }
 
