@@ -112,6 +112,7 @@ impl Model {
             preferences: Preferences::default(),
             large: false,
             disbanded: false,
+            hidden_count: 0,
             version: own.map_or(0, |_| talk.version),
         })
     }
