@@ -48,7 +48,7 @@ pub struct Membership {
     pub hidden_max: HistorySeq,
     /// How many messages were ever hidden from this user.
     pub hidden_count: u64,
-    /// The newest message that ever named this user: nothing above it does.
+    /// No stored mention of this user is above this one; zero = there is none.
     pub mention_max: HistorySeq,
     /// How far the other user of a direct conversation may know this one has read ...
     pub peer_visible_seq: HistorySeq,
@@ -197,6 +197,17 @@ impl Membership {
         }
         self.read_seq = seq;
         self.read_ordinal = self.read_ordinal.max(ordinal);
+        true
+    }
+
+    /// Takes everything up to `seq` away from the user; says whether there was anything. What is
+    /// gone cannot be unread.
+    pub fn clear(&mut self, seq: HistorySeq, ordinal: u64) -> bool {
+        if seq <= self.cleared_to {
+            return false;
+        }
+        self.cleared_to = seq;
+        self.mark_read(seq, ordinal);
         true
     }
 
