@@ -13,8 +13,11 @@ use std::{
 use super::{error::StoreError, fsync};
 use crate::id::Epoch;
 
-/// The format this program writes. Raised with every change of bytes on disk.
-pub const FORMAT_VERSION: u32 = 1;
+/// The format this program writes. Raised with every change of bytes on disk, so that a program that
+/// does not know them refuses the directory instead of taking them for damage.
+pub const FORMAT_VERSION: u32 = 2;
+/// The oldest format this program reads. Older rows carry versions of their own.
+const FORMAT_OLDEST: u32 = 1;
 
 const NAME: &str = "ROAMD";
 
@@ -25,18 +28,25 @@ pub(super) struct Checkpoint {
     pub(super) applied: u64,
 }
 
+/// What the file of a directory said, and in which format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Known {
+    pub(super) format: u32,
+    pub(super) checkpoint: Checkpoint,
+}
+
 impl Checkpoint {
     /// Reads the file; none in a fresh directory.
-    pub(super) fn load(dir: &Path) -> Result<Option<Self>, StoreError> {
+    pub(super) fn load(dir: &Path) -> Result<Option<Known>, StoreError> {
         let path = dir.join(NAME);
         let text = match fs::read(&path) {
             Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(StoreError::Io { what: "reading", path, source }),
         };
-        parse(&text).unwrap_or_else(|| {
-            Err(StoreError::Damaged(format!("{} is not a checkpoint file", path.display())))
-        })
+        let damaged =
+            || StoreError::Damaged(format!("{} is not a checkpoint file", path.display()));
+        parse(&text).ok_or_else(damaged)?.map(Some)
     }
 
     /// Replaces the file; durable when it returns. [`StoreError::NoSpace`] leaves the old one.
@@ -62,19 +72,20 @@ impl Checkpoint {
     }
 }
 
-fn parse(text: &str) -> Option<Result<Option<Checkpoint>, StoreError>> {
+fn parse(text: &str) -> Option<Result<Known, StoreError>> {
     let (body, sum) = text.split_at(text.rfind("checksum ")?);
     let value = |name: &str| -> Option<u64> {
         body.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
     };
     let found = u32::try_from(value("format")?).ok()?;
-    if found != FORMAT_VERSION {
+    if !(FORMAT_OLDEST..=FORMAT_VERSION).contains(&found) {
         return Some(Err(StoreError::Format { found, known: FORMAT_VERSION }));
     }
     if sum.trim_end() != format!("checksum {:08x}", crc32c::crc32c(body.as_bytes())) {
         return None;
     }
-    Some(Ok(Some(Checkpoint { epoch: Epoch::new(value("epoch")?), applied: value("applied")? })))
+    let checkpoint = Checkpoint { epoch: Epoch::new(value("epoch")?), applied: value("applied")? };
+    Some(Ok(Known { format: found, checkpoint }))
 }
 
 #[cfg(test)]
@@ -82,17 +93,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn round_trip_damage_and_newer_format() {
+    fn round_trip_damage_and_other_formats() {
         let dir = tempfile::tempdir().unwrap();
         assert!(Checkpoint::load(dir.path()).unwrap().is_none());
         let checkpoint = Checkpoint { epoch: Epoch::new(7), applied: 9 };
         checkpoint.save(dir.path()).unwrap();
-        assert_eq!(Checkpoint::load(dir.path()).unwrap(), Some(checkpoint));
+        let known = Known { format: FORMAT_VERSION, checkpoint };
+        assert_eq!(Checkpoint::load(dir.path()).unwrap(), Some(known));
         let path = dir.path().join(NAME);
         let text = fs::read_to_string(&path).unwrap();
         fs::write(&path, text.replace("applied 9", "applied 8")).unwrap();
         assert!(matches!(Checkpoint::load(dir.path()), Err(StoreError::Damaged(_))));
-        fs::write(&path, text.replace("format 1", "format 2")).unwrap();
-        assert!(matches!(Checkpoint::load(dir.path()), Err(StoreError::Format { found: 2, .. })));
+        for found in [0, FORMAT_VERSION + 1] {
+            fs::write(&path, text.replace("format 2", &format!("format {found}"))).unwrap();
+            let refused = Checkpoint::load(dir.path());
+            assert!(matches!(refused, Err(StoreError::Format { found: f, .. }) if f == found));
+        }
+        let first = "roamd data directory\nformat 1\nepoch 7\napplied 9\n";
+        let sum = crc32c::crc32c(first.as_bytes());
+        fs::write(&path, format!("{first}checksum {sum:08x}\n")).unwrap();
+        let known = Known { format: 1, checkpoint };
+        assert_eq!(Checkpoint::load(dir.path()).unwrap(), Some(known));
     }
 }

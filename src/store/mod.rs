@@ -42,13 +42,6 @@ use std::{
 
 use parking_lot::{Condvar, Mutex, RwLock};
 
-use self::{
-    checkpoint::Checkpoint,
-    filler::FillState,
-    journal::{CommitNo, Journal, JournalConfig},
-    memory::Generation,
-    trees::Trees,
-};
 pub use self::{
     checkpoint::FORMAT_VERSION,
     commit::{Change, Commit, Condition, RECORD_BYTES_MAX, ROW_BYTES_MAX},
@@ -56,6 +49,13 @@ pub use self::{
     memory::Bounds,
     reader::{LogEntry, ReadLimit, Reader},
     writer::Writer,
+};
+use self::{
+    checkpoint::{Checkpoint, Known},
+    filler::FillState,
+    journal::{CommitNo, Journal, JournalConfig},
+    memory::Generation,
+    trees::Trees,
 };
 use crate::id::Epoch;
 
@@ -195,15 +195,15 @@ impl Store {
         let known = Checkpoint::load(dir)?;
         let trees = Trees::open(&dir.join("trees"), config.cache_bytes, config.inbox_entries)?;
         let applied = trees.applied()?;
-        if let Some(known) = known
-            && applied < known.applied
+        if let Some(Known { checkpoint, .. }) = known
+            && applied < checkpoint.applied
         {
             return Err(StoreError::Damaged(format!(
                 "the trees end at commit {applied}, but were durable up to {}",
-                known.applied
+                checkpoint.applied
             )));
         }
-        let epoch = known.map_or(config.new_epoch, |known| known.epoch);
+        let epoch = known.map_or(config.new_epoch, |known| known.checkpoint.epoch);
         let shared = Arc::new(Shared {
             dir: dir.clone(),
             epoch,
@@ -234,11 +234,16 @@ impl Store {
             CommitNo::new(applied),
             |_, record| writer::replay(&shared, &mut replayed, record),
         )?;
-        if known.is_none() {
-            if journal.last() > CommitNo::ZERO {
+        match known {
+            None if journal.last() > CommitNo::ZERO => {
                 return Err(StoreError::Damaged("the file ROAMD is missing".into()));
             }
-            Checkpoint { epoch, applied }.save(dir)?;
+            None => Checkpoint { epoch, applied }.save(dir)?,
+            // Before anything is written that the older format does not have.
+            Some(Known { format, checkpoint }) if format < FORMAT_VERSION => {
+                checkpoint.save(dir)?
+            }
+            Some(_) => {}
         }
         shared.journal_bytes.store(journal.live_bytes(), Ordering::Relaxed);
         {

@@ -44,10 +44,10 @@ fn a_newer_format_is_refused_and_left_alone() {
     let (store, writer) = place.open();
     store.close(writer).unwrap();
     let path = place.dir().join("ROAMD");
-    let text = fs::read_to_string(&path).unwrap().replace("format 1", "format 2");
+    let text = fs::read_to_string(&path).unwrap().replace("format 2", "format 3");
     fs::write(&path, &text).unwrap();
     match place.try_open() {
-        Err(StoreError::Format { found: 2, known: 1 }) => {}
+        Err(StoreError::Format { found: 3, known: 2 }) => {}
         other => panic!("{:?}", other.map(|_| ())),
     }
     assert_eq!(fs::read_to_string(&path).unwrap(), text);
