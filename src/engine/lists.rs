@@ -1,4 +1,4 @@
-//! Lists: a user's conversations, its unread counts, a group's members. Every answer is taken at
+//! Lists: a user's conversations, a group's members. Every answer is taken at
 //! one position, because the engine does one thing at a time.
 
 use std::cmp::Reverse;
@@ -12,53 +12,12 @@ use crate::{
     id::{ConversationId, UserId},
     message::{ConversationKind, Preferences},
     refusal::ErrorCode,
-    reply::{ConversationUnread, ConversationView, MemberView, Reply},
-    store::{
-        StoreError,
-        catalogue::{LogKey, Table, second_id, user_prefix},
-        codec::put_id,
-    },
+    reply::{ConversationView, MemberView, Reply},
+    store::{StoreError, catalogue::LogKey, codec::put_id},
     time::Timestamp,
 };
 
 impl Engine {
-    /// Sum over all of a user's conversations, and those that are not zero, most recent first.
-    pub(super) fn unread_of_all(
-        &mut self,
-        user: &UserId,
-    ) -> Result<(u64, Vec<ConversationUnread>), StoreError> {
-        let mut counts = Vec::new();
-        for (id, own) in self.memberships(user)? {
-            let count = self.count(&id, &own)?;
-            if count.unread > 0 {
-                // Of what the user may see: the newest message may be one written after it left.
-                counts.push((Reverse(self.activity(&id, &own)?), count));
-            }
-        }
-        counts.sort_by(|a, b| (a.0, &a.1.conversation).cmp(&(b.0, &b.1.conversation)));
-        let total = counts.iter().map(|(_, count)| count.unread).sum();
-        Ok((total, counts.into_iter().map(|(_, count)| count).collect()))
-    }
-
-    pub(super) fn unread(
-        &mut self,
-        caller: &Caller,
-        wanted: &[ConversationId],
-        explain: bool,
-    ) -> Result<Answer, Stop> {
-        let (total, mut conversations) = self.unread_of_all(&caller.user)?;
-        if !wanted.is_empty() {
-            conversations.clear();
-            for id in wanted {
-                let own =
-                    open::membership(&self.writer, &caller.user, id)?.ok_or_else(not_found)?;
-                conversations.push(self.count(id, &own)?);
-            }
-        }
-        let position = self.position(caller)?;
-        Ok(Answer::Reply(Reply::Unread { total, conversations, position, explain }))
-    }
-
     pub(super) fn list_conversations(
         &mut self,
         caller: &Caller,
@@ -74,7 +33,8 @@ impl Engine {
         let mut unread_total = 0;
         let mut all = Vec::new();
         for (id, own) in self.memberships(&caller.user)? {
-            unread_total += self.count(&id, &own)?.unread;
+            let tip = self.cache.tip(&self.writer, &id)?;
+            unread_total += self.count(&caller.user, &id, &own, tip)?.unread;
             let activity = self.activity(&id, &own)?;
             if activity > since || since == Timestamp::default() {
                 // Recents go by activity, newest first; a snapshot by id, which does not move.
@@ -168,39 +128,12 @@ impl Engine {
         }))
     }
 
-    fn memberships(&self, user: &UserId) -> Result<Vec<(ConversationId, Membership)>, StoreError> {
-        let rows = self.writer.rows(Table::Membership, &user_prefix(user), &[], usize::MAX)?;
-        rows.into_iter()
-            .map(|(key, row)| {
-                let id = second_id(&key)
-                    .ok_or_else(|| StoreError::Damaged("a membership key is malformed".into()))?;
-                Ok((id, Membership::decode(row)?))
-            })
-            .collect()
-    }
-
-    /// Unread of one conversation: a subtraction of two ordinals.
-    fn count(
+    /// When something last happened that the user could see.
+    pub(super) fn activity(
         &mut self,
         id: &ConversationId,
         own: &Membership,
-    ) -> Result<ConversationUnread, StoreError> {
-        let tip = self.cache.tip(&self.writer, id)?;
-        Ok(ConversationUnread {
-            conversation: id.clone(),
-            unread: own.unread(tip.ordinal),
-            read_seq: own.read_seq,
-            visible_last: own.hull(tip.head).last,
-            last_ordinal: own.visible_ordinal(tip.ordinal),
-            read_ordinal: own.read_ordinal,
-            mentions: 0,
-            marked_unread: own.marked_unread,
-            removed: 0,
-        })
-    }
-
-    /// When something last happened that the user could see.
-    fn activity(&mut self, id: &ConversationId, own: &Membership) -> Result<Timestamp, StoreError> {
+    ) -> Result<Timestamp, StoreError> {
         let tip = self.cache.tip(&self.writer, id)?;
         let visible = own.hull(tip.head);
         if visible.is_empty() {
@@ -214,7 +147,8 @@ impl Engine {
         Ok(message.map_or(own.joined, |message| message.time.max(own.joined)))
     }
 
-    /// A conversation as the caller sees it, without the preview; none when its row is missing.
+    /// A conversation as the caller sees it, without the preview and the preferences; none when its
+    /// row is missing.
     fn view(
         &mut self,
         caller: &Caller,
@@ -237,6 +171,7 @@ impl Engine {
         };
         // Whoever has left learns nothing of what changes afterwards.
         let here = own.is_member();
+        let count = self.count(&caller.user, id, own, tip)?;
         Ok(Some(ConversationView {
             conversation: id.clone(),
             kind: open.row.kind,
@@ -251,8 +186,8 @@ impl Engine {
             last_message: None,
             activity: self.activity(id, own)?,
             read_seq: own.read_seq,
-            unread: own.unread(tip.ordinal),
-            unread_mentions: 0,
+            unread: count.unread,
+            unread_mentions: count.mentions,
             marked_unread: own.marked_unread,
             mutation: if here { tip.mutation } else { own.left_mutation },
             preferences: Preferences::default(),

@@ -29,6 +29,7 @@ mod push;
 pub mod read;
 mod readers;
 mod send;
+mod unread;
 
 use std::time::Instant;
 
