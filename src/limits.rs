@@ -72,6 +72,9 @@ pub const HIDE_PER_CALL_MAX: usize = 100;
 pub const MUTATION_PAGE_MAX: u32 = 200;
 /// Mutations in a page when the request says 0.
 pub const MUTATION_PAGE_DEFAULT: u32 = 50;
+/// Most edits of one message. More: WINDOW_CLOSED. So the way back to what somebody saw who has left
+/// is short.
+pub const EDITS_PER_MESSAGE_MAX: u32 = 1000;
 /// Most messages fetched by reference in one call. More: TOO_MANY_ITEMS.
 pub const MESSAGE_REFS_MAX: usize = 200;
 /// Most users in one presence subscription call. More: TOO_MANY_ITEMS.

@@ -63,6 +63,7 @@ impl Submitter {
     ) -> Result<(), Overloaded> {
         let bytes = match &command {
             Command::Request(Request::Send { draft, .. }) => draft.content.len(),
+            Command::Request(Request::Edit { content, .. }) => content.len(),
             _ => 0,
         };
         if self.waiting_bytes.load(Ordering::Relaxed) + bytes > WAITING_BYTES_MAX {

@@ -90,6 +90,19 @@ pub struct HistoryGrant {
     pub visible: Span,
 }
 
+/// Leave to read a part of a conversation's changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MutationGrant {
+    /// Which conversation.
+    pub conversation: ConversationId,
+    /// Changes after this one ...
+    pub after: MutationSeq,
+    /// ... up to this one: the last that concerns the user.
+    pub upto: MutationSeq,
+    /// Most messages to tell.
+    pub limit: u32,
+}
+
 /// What the engine answers. Leaves the process only after the next flush.
 #[derive(Clone, Debug)]
 pub enum Answer {
@@ -101,6 +114,10 @@ pub enum Answer {
     Previews(Reply),
     /// Read this page of history.
     History(HistoryGrant),
+    /// Read these changes, and the messages as they are now.
+    Mutations(MutationGrant),
+    /// Read the messages at these places; none = not there or not for this user.
+    Messages(Vec<Option<(ConversationId, HistorySeq)>>),
     /// Read these entries of the caller's inbox, up to the second one.
     Pull(InboxSeq, InboxSeq, u32),
     /// Version compare of a session that opens.

@@ -120,7 +120,7 @@ impl Engine {
             id: MessageId::new(0),
             inbox_seq,
         };
-        self.remember(now, caller, &sent, out_of_order, &mut commit)?;
+        self.remember(now, caller, &sent.into(), out_of_order, &mut commit)?;
         self.writer.stage(&commit)?;
         self.effects.inboxes.extend(named);
         let member_count = open.row.member_count;

@@ -29,6 +29,7 @@ mod push;
 pub mod read;
 mod readers;
 mod send;
+mod sight;
 mod unread;
 
 use std::time::Instant;
@@ -36,7 +37,7 @@ use std::time::Instant;
 use hashbrown::HashMap;
 
 pub use self::{
-    command::{Answer, Caller, Command, Compared, HistoryGrant},
+    command::{Answer, Caller, Command, Compared, HistoryGrant, MutationGrant},
     effects::{Effects, Sign},
 };
 use self::{mark::ReadEntries, open::Cache};

@@ -1,14 +1,19 @@
 //! Reading what the engine has allowed: entries joined with their messages, pages, previews.
 //!
 //! Runs in the session's own thread, on durable data, without disturbing the engine. Content is
-//! joined here, when an entry is read (late binding).
+//! joined here, when an entry is read (late binding), and always through [`super::sight`].
 
-use super::{Answer, HistoryGrant};
+use super::{
+    Answer, HistoryGrant, MutationGrant,
+    sight::{Sight, Sights},
+};
+use hashbrown::HashMap;
+
 use crate::{
-    history,
+    history::{self, Mutation},
     id::{ConversationId, UserId},
     inbox,
-    limits::BATCH_BYTES_TARGET,
+    limits::{BATCH_BYTES_TARGET, HISTORY_PAGE_BYTES_DEFAULT},
     message::{Entry, EntryKind, Message, MutationRef, Preferences},
     refusal::{ErrorCode, Refusal},
     reply::{Batch, ConversationView, EntryView, PlacedMessage, Reply},
@@ -43,10 +48,11 @@ pub fn entries(
     if after.next() < first {
         return Ok(None);
     }
+    let mut sights = Sights::new(reader, user);
     let mut views = Vec::with_capacity(rows.len());
     let mut bytes = 0;
     for (_, entry) in rows {
-        let view = join(reader, entry)?;
+        let view = join(&mut sights, entry)?;
         bytes += weight(&view);
         if bytes > most.bytes && !views.is_empty() {
             break;
@@ -56,14 +62,13 @@ pub fn entries(
     Ok(Some(views))
 }
 
-fn join(reader: &Reader, entry: Option<Entry>) -> Result<EntryView, StoreError> {
+fn join(sights: &mut Sights<'_>, entry: Option<Entry>) -> Result<EntryView, StoreError> {
     let Some(Entry { time, kind }) = entry else {
         return Ok(EntryView::Hole { time: Timestamp::default(), detail: "damaged entry" });
     };
     Ok(match kind {
         EntryKind::Message { conversation, seq } => {
-            let message = history::row(reader, &LogKey::history(&conversation), seq)?;
-            EntryView::Message { time, message: PlacedMessage::new(conversation, seq, message) }
+            EntryView::Message { time, message: sights.of(&conversation)?.message(seq)? }
         }
         EntryKind::Read { conversation, read_seq, marked_unread } => {
             EntryView::Read { time, conversation, read_seq, marked_unread }
@@ -72,8 +77,7 @@ fn join(reader: &Reader, entry: Option<Entry>) -> Result<EntryView, StoreError> 
         EntryKind::Recalled(mutation) => EntryView::Recalled { time, mutation },
         EntryKind::Deleted(mutation) => EntryView::Deleted { time, mutation },
         EntryKind::Edited(MutationRef { conversation, seq, mutation, .. }) => {
-            let message = history::row(reader, &LogKey::history(&conversation), seq)?;
-            let message = PlacedMessage::new(conversation, seq, message);
+            let message = sights.of(&conversation)?.message(seq)?;
             EntryView::Edited { time, mutation, message }
         }
         EntryKind::Hidden { conversation, seqs } => EntryView::Hidden { time, conversation, seqs },
@@ -100,7 +104,7 @@ fn join(reader: &Reader, entry: Option<Entry>) -> Result<EntryView, StoreError> 
 fn weight(view: &EntryView) -> usize {
     match view {
         EntryView::Message { message, .. } | EntryView::Edited { message, .. } => {
-            message.message.as_ref().map_or(128, Message::weight)
+            message_weight(message)
         }
         EntryView::Membership { change, .. } => 128 + 66 * change.users.len(),
         EntryView::Hidden { seqs, .. } => 96 + 10 * seqs.len(),
@@ -112,6 +116,10 @@ fn weight(view: &EntryView) -> usize {
         | EntryView::Mode { .. }
         | EntryView::Hole { .. } => 96,
     }
+}
+
+fn message_weight(placed: &PlacedMessage) -> usize {
+    placed.message.as_ref().map_or(128, Message::weight)
 }
 
 /// Turns an answer that has something to be read into its reply; others have none to give.
@@ -126,8 +134,10 @@ pub fn complete(
 ) -> Result<Option<Reply>, StoreError> {
     Ok(match answer {
         Answer::Reply(reply) => Some(reply),
-        Answer::Previews(reply) => Some(previews(reader, reply)?),
-        Answer::History(grant) => Some(page(reader, grant)?),
+        Answer::Previews(reply) => Some(previews(reader, user, reply)?),
+        Answer::History(grant) => Some(page(reader, user, grant)?),
+        Answer::Mutations(grant) => Some(mutations(reader, user, &grant)?),
+        Answer::Messages(places) => Some(messages(reader, user, &places)?),
         Answer::Pull(after, head, limit) => {
             let most = ReadLimit { entries: limit as usize, bytes: BATCH_BYTES_TARGET };
             Some(match entries(reader, user, after, head, most, kept_max)? {
@@ -144,70 +154,126 @@ pub fn complete(
     })
 }
 
-fn page(reader: &Reader, grant: HistoryGrant) -> Result<Reply, StoreError> {
+fn page(reader: &Reader, user: &UserId, grant: HistoryGrant) -> Result<Reply, StoreError> {
     let HistoryGrant { conversation, span, max_bytes, direction, visible } = grant;
-    let rows = history::read(reader, &LogKey::history(&conversation), span)?;
+    let mut rows = history::read(reader, &LogKey::history(&conversation), span)?;
+    let sight = Sight::open(reader, user, &conversation)?;
+    let newer = matches!(direction, Direction::Newer(_));
+    if !newer {
+        rows.reverse();
+    }
     let mut messages: Vec<PlacedMessage> = Vec::with_capacity(rows.len());
     let mut bytes = 0;
-    let place = |(seq, message)| PlacedMessage::new(conversation.clone(), seq, message);
-    let mut fits = |row: &(HistorySeq, Option<Message>), empty: bool| {
-        bytes += row.1.as_ref().map_or(128, Message::weight);
-        empty || bytes <= max_bytes
-    };
-    if let Direction::Newer(_) = direction {
-        for row in rows {
-            if !fits(&row, messages.is_empty()) {
-                break;
-            }
-            messages.push(place(row));
+    for (seq, row) in rows {
+        let message = sight.show(seq, row)?;
+        bytes += message_weight(&message);
+        if bytes > max_bytes && !messages.is_empty() {
+            break;
         }
-    } else {
-        for row in rows.into_iter().rev() {
-            if !fits(&row, messages.is_empty()) {
-                break;
-            }
-            messages.push(place(row));
-        }
+        messages.push(message);
+    }
+    if !newer {
         messages.reverse();
     }
-    let complete = match (direction, messages.first(), messages.last()) {
-        (Direction::Newer(_), _, Some(last)) => last.seq >= visible.last,
-        (_, Some(first), _) => first.seq <= visible.first,
+    let complete = match (messages.first(), messages.last()) {
+        (_, Some(last)) if newer => last.seq >= visible.last,
+        (Some(first), _) => first.seq <= visible.first,
         _ => true,
     };
     Ok(Reply::HistoryPage {
         messages,
         visible_first: visible.first,
         visible_last: visible.last,
-        mutation: MutationSeq::ZERO,
+        mutation: sight.mutation(),
         complete,
     })
 }
 
-fn previews(reader: &Reader, mut reply: Reply) -> Result<Reply, StoreError> {
-    let mut fill = |view: &mut ConversationView| -> Result<(), StoreError> {
+/// A page of the mutation feed. A message that was changed several times within the page comes once,
+/// at its last change: what is told is how it is now.
+fn mutations(reader: &Reader, user: &UserId, grant: &MutationGrant) -> Result<Reply, StoreError> {
+    const LOOK: ReadLimit = ReadLimit { entries: 1000, bytes: 1 << 20 };
+    let log = LogKey::mutations(&grant.conversation);
+    let mut last = grant.after;
+    let mut changes: Vec<(MutationSeq, HistorySeq)> = Vec::new();
+    if grant.after < grant.upto {
+        for entry in reader.read(&log, grant.after.next().number(), LOOK)? {
+            let at = MutationSeq::new(entry.seq);
+            if at > grant.upto {
+                break;
+            }
+            last = at;
+            // A damaged change is told at no message: whatever is cached may be the one.
+            let mutation = entry.record.and_then(|record| Mutation::decode(record).ok());
+            changes.push((at, mutation.map_or(HistorySeq::ZERO, |mutation| mutation.seq)));
+        }
+        if changes.is_empty() {
+            // Nothing of what is left can be read. Asking again would not help.
+            last = grant.upto;
+        }
+    }
+    let sight = Sight::open(reader, user, &grant.conversation)?;
+    let mut newest = HashMap::new();
+    newest.extend(changes.iter().map(|(at, seq)| (*seq, *at)));
+    let mut mutations = Vec::new();
+    let mut bytes = 0;
+    let mut all = true;
+    for (at, seq) in changes {
+        let damaged = seq == HistorySeq::ZERO;
+        if !damaged && (!sight.sees(seq) || newest.get(&seq) != Some(&at)) {
+            continue;
+        }
+        let message = match damaged {
+            true => PlacedMessage::new(grant.conversation.clone(), seq, None),
+            false => sight.message(seq)?,
+        };
+        bytes += message_weight(&message);
+        let full = mutations.len() >= grant.limit as usize || bytes > HISTORY_PAGE_BYTES_DEFAULT;
+        if full && let Some((before, _)) = mutations.last() {
+            (last, all) = (*before, false);
+            break;
+        }
+        mutations.push((at, message));
+    }
+    let complete = all && last >= grant.upto;
+    Ok(Reply::MutationPage { mutations, last, complete })
+}
+
+fn messages(
+    reader: &Reader,
+    user: &UserId,
+    places: &[Option<(ConversationId, HistorySeq)>],
+) -> Result<Reply, StoreError> {
+    let mut sights = Sights::new(reader, user);
+    let mut items = Vec::with_capacity(places.len());
+    for place in places {
+        items.push(match place {
+            Some((conversation, seq)) => {
+                let sight = sights.of(conversation)?;
+                if sight.sees(*seq) { Some(sight.message(*seq)?) } else { None }
+            }
+            None => None,
+        });
+    }
+    Ok(Reply::MessageItems(items))
+}
+
+fn previews(reader: &Reader, user: &UserId, mut reply: Reply) -> Result<Reply, StoreError> {
+    let fill = |view: &mut ConversationView| -> Result<(), StoreError> {
         if view.visible_first <= view.visible_last {
-            view.last_message = preview(reader, &view.conversation, view.visible_last)?;
+            let sight = Sight::open(reader, user, &view.conversation)?;
+            view.last_message = Some(sight.message(view.visible_last)?);
         }
         Ok(())
     };
     match &mut reply {
         Reply::ConversationPage { conversations, .. } => {
-            conversations.iter_mut().try_for_each(&mut fill)?;
+            conversations.iter_mut().try_for_each(fill)?;
         }
         Reply::ConversationItems { items, .. } => {
-            items.iter_mut().flatten().try_for_each(&mut fill)?;
+            items.iter_mut().flatten().try_for_each(fill)?;
         }
         _ => {}
     }
     Ok(reply)
-}
-
-fn preview(
-    reader: &Reader,
-    conversation: &ConversationId,
-    seq: HistorySeq,
-) -> Result<Option<PlacedMessage>, StoreError> {
-    let message = history::row(reader, &LogKey::history(conversation), seq)?;
-    Ok(Some(PlacedMessage::new(conversation.clone(), seq, message)))
 }

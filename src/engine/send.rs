@@ -21,7 +21,7 @@ use crate::{
     refusal::ErrorCode,
     reply::Reply,
     request::Destination,
-    sent::{self, Known, Sent},
+    sent::{self, Known, Remembered, Sent},
     seq::{HistorySeq, InboxSeq},
     store::{
         Commit, Condition, StoreError, Writer,
@@ -60,14 +60,7 @@ impl Engine {
             Err(sent) => return Ok(Answer::Reply(send_ack(&sent, true))),
         };
         if draft.content.len() > self.limits.content_bytes {
-            return Err(refuse(
-                ErrorCode::ContentTooLarge,
-                format!(
-                    "content has {} bytes, at most {} are taken",
-                    draft.content.len(),
-                    self.limits.content_bytes
-                ),
-            ));
+            return Err(self.content_too_large(draft.content.len()));
         }
         let mut commit = Commit::new();
         let (open, tip) = match self.cache.open(&self.writer, &conversation)? {
@@ -116,7 +109,8 @@ impl Engine {
             Arc::clone(&open.inboxes),
             inbox::encode(&Entry { time: now.wall, kind: pointer }),
         );
-        self.remember(now, caller, &sent, out_of_order, &mut commit)?;
+        let ack = send_ack(&sent, false);
+        self.remember(now, caller, &sent.into(), out_of_order, &mut commit)?;
         // A sender has read what it writes, and its devices know that from the message itself.
         let mut own = match open::membership(&self.writer, &caller.user, &conversation)? {
             Some(own) => own,
@@ -130,7 +124,15 @@ impl Engine {
         self.cache.set_tip(&conversation, Tip { head: seq, ordinal, time: now.wall, ..tip });
         self.effects.inboxes.extend(open.members.iter().map(|(user, _)| user.clone()));
         self.cache.insert_new(&conversation, open);
-        Ok(Answer::Reply(send_ack(&sent, false)))
+        Ok(Answer::Reply(ack))
+    }
+
+    pub(super) fn content_too_large(&self, bytes: usize) -> Stop {
+        let most = self.limits.content_bytes;
+        refuse(
+            ErrorCode::ContentTooLarge,
+            format!("content has {bytes} bytes, at most {most} are taken"),
+        )
     }
 
     /// Whether a client id was accepted before: `Err` holds what was answered then, `Ok` says
@@ -149,23 +151,21 @@ impl Engine {
                 ErrorCode::IdempotencyConflict,
                 "this client id was used for something else",
             )),
-            Known::Stale => Err(refuse(
-                ErrorCode::Stale,
-                "this client id is older than what is remembered; nothing was done",
-            )),
+            Known::UsedUp => Err(refuse(ErrorCode::Gone, "this client id was cancelled")),
+            Known::Stale => Err(stale()),
         }
     }
 
-    /// Adds an accepted request to the device's log, and forgets what is past the window.
+    /// Adds what is to be remembered to the device's log, and forgets what is past the window.
     pub(super) fn remember(
         &self,
         now: Now,
         caller: &Caller,
-        sent: &Sent,
+        what: &Remembered,
         out_of_order: bool,
         commit: &mut Commit,
     ) -> Result<(), StoreError> {
-        sent::remember(commit, &caller.user, &caller.device, sent, out_of_order);
+        sent::remember(commit, &caller.user, &caller.device, what, out_of_order);
         let log = LogKey::sent(&caller.user, &caller.device);
         let bounds = self.writer.bounds(&log)?;
         let window = self.limits.idempotency_window;
@@ -247,6 +247,10 @@ impl Engine {
         let prefix = crate::store::catalogue::user_prefix(user);
         Ok(self.writer.rows(Table::Membership, &prefix, &[], most)?.len() >= most)
     }
+}
+
+pub(super) fn stale() -> Stop {
+    refuse(ErrorCode::Stale, "this client id is older than what is remembered; nothing was done")
 }
 
 fn send_ack(sent: &Sent, duplicate: bool) -> Reply {

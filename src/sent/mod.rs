@@ -20,7 +20,8 @@ use crate::{
     time::Timestamp,
 };
 
-const VERSION: u8 = 1;
+const ACCEPTED: u8 = 1;
+const USED_UP: u8 = 2;
 
 /// One accepted request: what its original reply said.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +47,7 @@ impl Sent {
     #[must_use]
     pub fn encode(&self) -> Bytes {
         let mut out = BytesMut::with_capacity(64);
-        out.put_u8(VERSION);
+        out.put_u8(ACCEPTED);
         put_varint(&mut out, self.client_id.number());
         out.put_u64(self.payload_hash);
         put_varint(&mut out, self.time.millis());
@@ -56,6 +57,55 @@ impl Sent {
         put_varint(&mut out, self.inbox_seq.number());
         out.freeze()
     }
+}
+
+/// What a device's log remembers of one client id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Remembered {
+    /// A request that was accepted.
+    Accepted(Sent),
+    /// The device has given the id up: no request will be accepted under it.
+    UsedUp {
+        /// The id.
+        client_id: ClientMessageId,
+        /// When.
+        time: Timestamp,
+    },
+}
+
+impl Remembered {
+    /// The device's number.
+    #[must_use]
+    pub fn client_id(&self) -> ClientMessageId {
+        match self {
+            Self::Accepted(sent) => sent.client_id,
+            Self::UsedUp { client_id, .. } => *client_id,
+        }
+    }
+
+    /// When it was remembered.
+    #[must_use]
+    pub fn time(&self) -> Timestamp {
+        match self {
+            Self::Accepted(sent) => sent.time,
+            Self::UsedUp { time, .. } => *time,
+        }
+    }
+
+    /// The stored bytes.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        match self {
+            Self::Accepted(sent) => sent.encode(),
+            Self::UsedUp { client_id, time } => {
+                let mut out = BytesMut::with_capacity(24);
+                out.put_u8(USED_UP);
+                put_varint(&mut out, client_id.number());
+                put_varint(&mut out, time.millis());
+                out.freeze()
+            }
+        }
+    }
 
     /// The record of stored bytes.
     ///
@@ -63,12 +113,18 @@ impl Sent {
     /// [`Malformed`] when the bytes are not such a record.
     pub fn decode(mut record: Bytes) -> Result<Self, Malformed> {
         let input = &mut record;
-        if read_u8(input)? != VERSION {
-            return Err(Malformed);
-        }
+        let form = read_u8(input)?;
         let client_id = ClientMessageId::new(read_varint(input)?);
+        match form {
+            ACCEPTED => {}
+            USED_UP => {
+                let time = Timestamp::from_millis(read_varint(input)?);
+                return Ok(Self::UsedUp { client_id, time });
+            }
+            _ => return Err(Malformed),
+        }
         let hash = input.split_to_checked(8)?;
-        Ok(Self {
+        Ok(Self::Accepted(Sent {
             client_id,
             payload_hash: u64::from_be_bytes(hash[..].try_into().map_err(|_| Malformed)?),
             time: Timestamp::from_millis(read_varint(input)?),
@@ -76,7 +132,13 @@ impl Sent {
             seq: HistorySeq::new(read_varint(input)?),
             id: MessageId::new(read_varint(input)?),
             inbox_seq: InboxSeq::new(read_varint(input)?),
-        })
+        }))
+    }
+}
+
+impl From<Sent> for Remembered {
+    fn from(sent: Sent) -> Self {
+        Self::Accepted(sent)
     }
 }
 
@@ -99,8 +161,19 @@ pub enum Known {
     NewOutOfOrder,
     /// Accepted before.
     Accepted(Sent),
+    /// Given up before.
+    UsedUp,
     /// Older than what is remembered.
     Stale,
+}
+
+impl From<Remembered> for Known {
+    fn from(remembered: Remembered) -> Self {
+        match remembered {
+            Remembered::Accepted(sent) => Self::Accepted(sent),
+            Remembered::UsedUp { .. } => Self::UsedUp,
+        }
+    }
 }
 
 /// Looks a client id up.
@@ -119,19 +192,19 @@ pub fn look_up(
         return Ok(Known::New);
     }
     let Some(last) = at(writer, &log, bounds.last)? else { return Ok(Known::New) };
-    if client_id > last.client_id {
+    if client_id > last.client_id() {
         return Ok(Known::New);
     }
     let key = sent_exception_key(user, device, client_id);
     if let Some(row) = writer.row(Table::SentException, &key)? {
-        return Ok(Known::Accepted(Sent::decode(row)?));
+        return Ok(Remembered::decode(row)?.into());
     }
     let (mut low, mut high) = (bounds.first, bounds.last);
     while low <= high {
         let middle = low + (high - low) / 2;
-        let Some(sent) = at(writer, &log, middle)? else { break };
-        match sent.client_id.cmp(&client_id) {
-            std::cmp::Ordering::Equal => return Ok(Known::Accepted(sent)),
+        let Some(found) = at(writer, &log, middle)? else { break };
+        match found.client_id().cmp(&client_id) {
+            std::cmp::Ordering::Equal => return Ok(found.into()),
             std::cmp::Ordering::Less => low = middle + 1,
             std::cmp::Ordering::Greater => high = middle - 1,
         }
@@ -155,22 +228,22 @@ pub fn last_client_id(
 ) -> Result<ClientMessageId, StoreError> {
     let log = LogKey::sent(user, device);
     let bounds = writer.bounds(&log)?;
-    Ok(at(writer, &log, bounds.last)?.map_or(ClientMessageId::new(0), |sent| sent.client_id))
+    Ok(at(writer, &log, bounds.last)?.map_or(ClientMessageId::new(0), |last| last.client_id()))
 }
 
-/// Adds an accepted request to a commit. `out_of_order` as told by [`look_up`].
+/// Adds what is to be remembered to a commit. `out_of_order` as told by [`look_up`].
 pub fn remember(
     commit: &mut Commit,
     user: &UserId,
     device: &DeviceId,
-    sent: &Sent,
+    what: &Remembered,
     out_of_order: bool,
 ) {
     if out_of_order {
-        let key = sent_exception_key(user, device, sent.client_id);
-        commit.put(Table::SentException, key, sent.encode());
+        let key = sent_exception_key(user, device, what.client_id());
+        commit.put(Table::SentException, key, what.encode());
     } else {
-        commit.append(LogKey::sent(user, device), sent.encode());
+        commit.append(LogKey::sent(user, device), what.encode());
     }
 }
 
@@ -195,18 +268,18 @@ pub fn trim_to(
     while low < high {
         let middle = low + (high - low) / 2;
         match at(writer, log, middle)? {
-            Some(sent) if sent.time >= oldest => high = middle,
+            Some(found) if found.time() >= oldest => high = middle,
             _ => low = middle + 1,
         }
     }
     Ok((low > bounds.first).then_some(low))
 }
 
-fn at(writer: &Writer, log: &LogKey, seq: u64) -> Result<Option<Sent>, StoreError> {
+fn at(writer: &Writer, log: &LogKey, seq: u64) -> Result<Option<Remembered>, StoreError> {
     match writer.entry(log, seq)? {
         None => Ok(None),
         Some(entry) => match entry.record {
-            Some(record) => Ok(Some(Sent::decode(record)?)),
+            Some(record) => Ok(Some(Remembered::decode(record)?)),
             None => Err(StoreError::Damaged("a sent record cannot be read".into())),
         },
     }
@@ -230,9 +303,14 @@ mod tests {
                 id: MessageId::new(numbers[4]),
                 inbox_seq: InboxSeq::new(numbers[5]),
             };
-            let bytes = sent.encode();
-            prop_assert_eq!(Sent::decode(bytes.clone()), Ok(sent));
-            prop_assert_eq!(Sent::decode(bytes.slice(..bytes.len() - 1)), Err(Malformed));
+            let used_up =
+                Remembered::UsedUp { client_id: sent.client_id, time: sent.time };
+            for what in [sent.into(), used_up] {
+                let bytes = what.encode();
+                prop_assert_eq!(Remembered::decode(bytes.clone()), Ok(what));
+                let short = bytes.slice(..bytes.len() - 1);
+                prop_assert_eq!(Remembered::decode(short), Err(Malformed));
+            }
         }
     }
 }

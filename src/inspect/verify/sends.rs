@@ -3,7 +3,7 @@
 use super::{Check, FindingKind, Place, Row};
 use crate::{
     id::{ClientMessageId, DeviceId, UserId},
-    sent::Sent,
+    sent::Remembered,
     seq::HistorySeq,
     store::{
         StoreError,
@@ -22,16 +22,16 @@ pub(super) fn check(check: &mut Check<'_>) -> Result<(), StoreError> {
         let place = |_| Place::Sent(user.clone(), device.clone(), ClientMessageId::new(0));
         let mut before = None;
         check.each_entry(&log, bounds, place, |check, seq, record| {
-            let Ok(sent) = Sent::decode(record) else {
+            let Ok(what) = Remembered::decode(record) else {
                 check.add(FindingKind::Malformed, place(seq), format!("no send at {seq}"));
                 return Ok(());
             };
-            if before >= Some(sent.client_id) {
-                let here = Place::Sent(user.clone(), device.clone(), sent.client_id);
+            if before >= Some(what.client_id()) {
+                let here = Place::Sent(user.clone(), device.clone(), what.client_id());
                 check.add(FindingKind::Sent, here, "client ids of the log do not rise");
             }
-            before = Some(sent.client_id);
-            witness(check, &user, &device, &sent)
+            before = Some(what.client_id());
+            witness(check, &user, &device, &what)
         })?;
         check.tell();
     }
@@ -42,14 +42,14 @@ pub(super) fn check_exceptions(check: &mut Check<'_>) -> Result<(), StoreError> 
     let table = Table::SentException;
     check.each_row(table, |check, key, row| {
         let ids = (first_id::<UserId>(key), second_id::<DeviceId>(key));
-        let ((Some(user), Some(device)), Ok(sent)) = (ids, Sent::decode(row)) else {
+        let ((Some(user), Some(device)), Ok(what)) = (ids, Remembered::decode(row)) else {
             check.malformed(table.tree(), key, "no send");
             return Ok(());
         };
-        if sent_exception_key(&user, &device, sent.client_id) != *key {
+        if sent_exception_key(&user, &device, what.client_id()) != *key {
             check.malformed(table.tree(), key, "the key names another client id than the row");
         }
-        witness(check, &user, &device, &sent)
+        witness(check, &user, &device, &what)
     })
 }
 
@@ -58,9 +58,11 @@ fn witness(
     check: &mut Check<'_>,
     user: &UserId,
     device: &DeviceId,
-    sent: &Sent,
+    what: &Remembered,
 ) -> Result<(), StoreError> {
     check.report.counts.sent += 1;
+    // Of an id that was given up there is nothing to be seen.
+    let Remembered::Accepted(sent) = what else { return Ok(()) };
     let place = || Place::Sent(user.clone(), device.clone(), sent.client_id);
     let id = &sent.conversation;
     match check.reader.bounds(&LogKey::inbox(user)) {

@@ -1,0 +1,204 @@
+//! What one user sees of the messages of one conversation: the stored row, less what is not for this
+//! user, with the change that was made of it laid over. Every path on which a message leaves the
+//! server goes through here, so that none of them can show too much.
+//!
+//! A sight is opened after its rows are known to be there: then nothing that was done to them before
+//! is missed. It takes the end of the mutation log first and the membership second: whoever is a
+//! member then may see every edit up to that end, and whoever has left by then sees no edit made
+//! after it left, whatever happens meanwhile. What cannot be read is a hole, never the content that
+//! a change was to replace.
+
+use hashbrown::HashMap;
+
+use crate::{
+    conversation::Membership,
+    history::{self, Change, Mutated, Mutation},
+    id::{ConversationId, UserId},
+    message::{Message, MessageState},
+    reply::PlacedMessage,
+    seq::{HistorySeq, MutationSeq},
+    store::{
+        Reader, StoreError,
+        catalogue::{LogKey, Table, membership_key, mutated_key, row_of_user_key},
+    },
+};
+
+/// One user's view of one conversation, at the moment it was opened.
+#[derive(Debug)]
+pub(super) struct Sight<'a> {
+    reader: &'a Reader,
+    user: &'a UserId,
+    conversation: ConversationId,
+    history: LogKey,
+    mutations: LogKey,
+    /// None when what decides is missing or damaged: then nothing is shown.
+    known: Option<Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    own: Membership,
+    /// Edits after this one are not for the user.
+    edits: MutationSeq,
+    /// No message of the conversation was ever changed.
+    unchanged: bool,
+}
+
+/// What stands in the mutation log for a message.
+enum Laid {
+    Nothing,
+    Change(Mutation),
+    Damaged,
+}
+
+impl<'a> Sight<'a> {
+    pub(super) fn open(
+        reader: &'a Reader,
+        user: &'a UserId,
+        conversation: &ConversationId,
+    ) -> Result<Self, StoreError> {
+        let mutations = LogKey::mutations(conversation);
+        let head = readable(reader.bounds(&mutations))?;
+        let own = readable(reader.row(Table::Membership, &membership_key(user, conversation)))?;
+        let own = own.flatten().and_then(|row| Membership::decode(row).ok());
+        let known = head.zip(own).map(|(head, own)| {
+            let head = MutationSeq::new(head.last);
+            let edits = if own.is_member() { head } else { own.left_mutation };
+            Known { own, edits, unchanged: head == MutationSeq::ZERO }
+        });
+        let history = LogKey::history(conversation);
+        Ok(Self { reader, user, conversation: conversation.clone(), history, mutations, known })
+    }
+
+    /// The change up to which what is shown is up to date.
+    pub(super) fn mutation(&self) -> MutationSeq {
+        self.known.as_ref().map_or(MutationSeq::ZERO, |known| known.edits)
+    }
+
+    /// Whether the row is one of those the user may see.
+    pub(super) fn sees(&self, seq: HistorySeq) -> bool {
+        self.known.as_ref().is_some_and(|known| known.own.sees(seq))
+    }
+
+    /// A message as the user sees it.
+    pub(super) fn message(&self, seq: HistorySeq) -> Result<PlacedMessage, StoreError> {
+        self.show(seq, history::row(self.reader, &self.history, seq)?)
+    }
+
+    /// As [`Sight::message`], of a row that was read already.
+    pub(super) fn show(
+        &self,
+        seq: HistorySeq,
+        message: Option<Message>,
+    ) -> Result<PlacedMessage, StoreError> {
+        let hole = || PlacedMessage::new(self.conversation.clone(), seq, None);
+        let Some(known) = self.known.as_ref().filter(|known| known.own.was_shown(seq)) else {
+            return Ok(hole());
+        };
+        let placed = PlacedMessage::new(self.conversation.clone(), seq, message);
+        if seq <= known.own.cleared_to || self.is_hidden(known, seq)? {
+            return Ok(placed.blanked(MessageState::Hidden));
+        }
+        Ok(match self.laid(known, seq)? {
+            Laid::Nothing => placed,
+            Laid::Change(mutation) => changed(placed, mutation),
+            Laid::Damaged => hole(),
+        })
+    }
+
+    fn is_hidden(&self, known: &Known, seq: HistorySeq) -> Result<bool, StoreError> {
+        if seq > known.own.hidden_max {
+            return Ok(false);
+        }
+        let key = row_of_user_key(self.user, &self.conversation, seq);
+        // That the row is there is what counts, not what is in it.
+        Ok(readable(self.reader.row(Table::Hidden, &key))?.is_none_or(|row| row.is_some()))
+    }
+
+    /// The newest change of a message that the user may see.
+    fn laid(&self, known: &Known, seq: HistorySeq) -> Result<Laid, StoreError> {
+        if known.unchanged {
+            return Ok(Laid::Nothing);
+        }
+        let key = mutated_key(&self.conversation, seq);
+        let row = match readable(self.reader.row(Table::Mutated, &key))? {
+            Some(None) => return Ok(Laid::Nothing),
+            Some(Some(row)) => Mutated::decode(row).ok(),
+            None => None,
+        };
+        let Some(row) = row else { return Ok(Laid::Damaged) };
+        let mut at = row.mutation;
+        while at > MutationSeq::ZERO {
+            let mutation = match mutation(self.reader, &self.mutations, at)? {
+                Some(mutation) if mutation.seq == seq && mutation.previous < at => mutation,
+                _ => return Ok(Laid::Damaged),
+            };
+            let edited = matches!(mutation.change, Change::Edited { .. });
+            if edited && row.gone {
+                return Ok(Laid::Damaged);
+            }
+            // To be gone is for everyone and at once.
+            if !edited || at <= known.edits {
+                return Ok(Laid::Change(mutation));
+            }
+            at = mutation.previous;
+        }
+        Ok(Laid::Nothing)
+    }
+}
+
+/// One user's views of several conversations, each opened when it is first asked for.
+#[derive(Debug)]
+pub(super) struct Sights<'a> {
+    reader: &'a Reader,
+    user: &'a UserId,
+    open: HashMap<ConversationId, Sight<'a>>,
+}
+
+impl<'a> Sights<'a> {
+    pub(super) fn new(reader: &'a Reader, user: &'a UserId) -> Self {
+        Self { reader, user, open: HashMap::new() }
+    }
+
+    pub(super) fn of(&mut self, conversation: &ConversationId) -> Result<&Sight<'a>, StoreError> {
+        if !self.open.contains_key(conversation) {
+            let sight = Sight::open(self.reader, self.user, conversation)?;
+            self.open.insert(conversation.clone(), sight);
+        }
+        Ok(&self.open[conversation])
+    }
+}
+
+/// One change; none when it was never made or is damaged.
+pub(super) fn mutation(
+    reader: &Reader,
+    log: &LogKey,
+    at: MutationSeq,
+) -> Result<Option<Mutation>, StoreError> {
+    let record = reader.entry(log, at.number())?.and_then(|entry| entry.record);
+    Ok(record.and_then(|record| Mutation::decode(record).ok()))
+}
+
+fn changed(placed: PlacedMessage, mutation: Mutation) -> PlacedMessage {
+    match mutation.change {
+        Change::Recalled => placed.blanked(MessageState::Recalled),
+        Change::Deleted => placed.blanked(MessageState::Deleted),
+        Change::Edited { revision, content_type, content } => {
+            let message = placed.message.map(|mut message| {
+                message.draft.content_type = content_type;
+                message.draft.content = content;
+                message
+            });
+            PlacedMessage { message, revision, edited: mutation.time, ..placed }
+        }
+    }
+}
+
+/// None for what is damaged: here that is an answer, not a failure.
+fn readable<T>(read: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
+    match read {
+        Ok(it) => Ok(Some(it)),
+        Err(StoreError::Damaged(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
