@@ -24,6 +24,7 @@ pub mod wire;
 pub mod conversation;
 pub mod history;
 pub mod inbox;
+pub mod presence;
 pub mod sent;
 
 // Level 3, behaviour without input and output.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// Largest client frame before Welcome. Larger: FRAME_TOO_LARGE, close.
 pub const GREETING_FRAME_BYTES_MAX: usize = 4 * 1024;
 /// Largest client frame after Welcome. Larger: FRAME_TOO_LARGE, close.
@@ -94,6 +96,25 @@ pub const HELLO_CURSORS_MAX: usize = 64;
 /// At most one READ entry per conversation in this time.
 pub const READ_ENTRY_INTERVAL: Duration = Duration::from_secs(2);
 
+/// Ephemerals one session may send per second, sustained. More: RATE_LIMITED.
+pub const EPHEMERALS_PER_SECOND: u32 = 10;
+/// Ephemerals one session may send at once above the sustained rate.
+pub const EPHEMERALS_BURST: u32 = 20;
+
+/// How many devices of one user may have a session at the same time. A new session ends those that
+/// are too many: REPLACED.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MultiLogin {
+    /// All of them, one session each.
+    #[default]
+    Many,
+    /// One of each platform: of each first word of Hello.platform.
+    OnePerPlatform,
+    /// One.
+    One,
+}
+
 /// What an operator may set. Every field has its default in [`Limits::default`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -117,6 +138,9 @@ pub struct Limits {
     pub conversations_per_user: usize,
     /// Most devices of one user. More: TOO_MANY_DEVICES.
     pub devices_per_user: usize,
+    /// Devices of one user with a session at the same time: many, one_per_platform or one. A new
+    /// session ends those that are too many: REPLACED.
+    pub multi_login: MultiLogin,
     /// Entries sent and not acked before the server stops reading the inbox for a session.
     pub unacked_entries: u32,
     /// Bytes sent and not acked before the server stops reading the inbox for a session.
@@ -151,6 +175,7 @@ impl Default for Limits {
             members_per_group: 100_000,
             conversations_per_user: 5000,
             devices_per_user: 16,
+            multi_login: MultiLogin::Many,
             unacked_entries: 1000,
             unacked_bytes: 1024 * 1024,
             outstanding_requests: 256,

@@ -7,7 +7,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::value::{duration, size};
-use crate::limits::Limits;
+use crate::limits::{Limits, MultiLogin};
 
 /// What is known about a section without looking at a configuration.
 pub(super) struct Section {
@@ -104,6 +104,9 @@ sections! {
         conversations_per_user: usize = Limits::default().conversations_per_user,
         /// Most devices of one user. More: TOO_MANY_DEVICES.
         devices_per_user: usize = Limits::default().devices_per_user,
+        /// Devices of one user with a session at the same time: many, one_per_platform or one. A new
+        /// session ends those that are too many: REPLACED.
+        multi_login: MultiLogin = Limits::default().multi_login,
         /// Entries sent and not acked before the server stops reading the inbox for a session.
         unacked_entries: u32 = Limits::default().unacked_entries,
         /// Bytes sent and not acked before the server stops reading the inbox for a session.
@@ -201,6 +204,7 @@ impl From<&LimitsSection> for Limits {
             members_per_group: set.members_per_group,
             conversations_per_user: set.conversations_per_user,
             devices_per_user: set.devices_per_user,
+            multi_login: set.multi_login,
             unacked_entries: set.unacked_entries,
             unacked_bytes: set.unacked_bytes,
             outstanding_requests: set.outstanding_requests,

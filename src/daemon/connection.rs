@@ -34,6 +34,8 @@ use crate::{
 
 /// Outputs are made until so many bytes wait for the socket.
 const OUT_BYTES_MAX: usize = 512 * 1024;
+/// Devices in one presence push: far below what a frame may have.
+const PRESENCE_PUSH_MAX: usize = 1000;
 /// Bytes read from the socket at once.
 const READ_BYTES: usize = 16 * 1024;
 /// How long the last bytes may take once a connection is to close.
@@ -272,7 +274,7 @@ impl Connection {
 
     /// Takes what has come in for this session.
     fn collect(&mut self) {
-        let arrivals = self.feed.take();
+        let arrivals = self.feed.take(self.output.len() < OUT_BYTES_MAX);
         let now = self.shared.clock.now();
         for (number, answer) in arrivals.answers {
             match answer {
@@ -295,6 +297,11 @@ impl Connection {
         }
         for push in arrivals.pushes {
             self.session.handle_push(push);
+        }
+        let mut changes: Vec<_> = arrivals.presence.into_values().collect();
+        while !changes.is_empty() {
+            let rest = changes.split_off(changes.len().min(PRESENCE_PUSH_MAX));
+            self.session.handle_push(Reply::PresencePush(std::mem::replace(&mut changes, rest)));
         }
         if let Some(reason) = arrivals.end {
             self.session.handle_end(reason);

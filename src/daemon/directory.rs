@@ -51,6 +51,16 @@ impl Directory {
         self.users.get(user).into_iter().flatten().map(|online| &online.feed)
     }
 
+    /// All of a user's sessions but this one.
+    pub(super) fn feeds_but(
+        &self,
+        user: &UserId,
+        but: SessionId,
+    ) -> impl Iterator<Item = &Arc<Feed>> {
+        let online = self.users.get(user).into_iter().flatten();
+        online.filter(move |online| online.session != but).map(|online| &online.feed)
+    }
+
     /// One session of a user, if it is still there.
     pub(super) fn session(
         &self,

@@ -1,6 +1,8 @@
 //! What waits for one connection: answers, and signs that something has happened.
 //!
-//! Bounded by construction: answers by the session's outstanding requests, signs by being flags.
+//! Bounded by construction: answers by the session's outstanding requests, signs by being flags,
+//! presence by holding one state per device that the session follows. Only pushes that are worth
+//! nothing later are a queue, and a short one.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -8,7 +10,8 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::{
-    engine::Answer,
+    engine::{Answer, PresenceChanges},
+    id::UserId,
     reply::{GoAwayReason, Reply},
     seq::InboxSeq,
 };
@@ -25,6 +28,8 @@ pub(super) struct Arrivals {
     pub(super) end: Option<GoAwayReason>,
     /// Unsolicited and not part of the stream; the oldest give way.
     pub(super) pushes: VecDeque<Reply>,
+    /// The newest state of each device that has changed.
+    pub(super) presence: PresenceChanges,
     pub(super) drain: bool,
 }
 
@@ -51,13 +56,26 @@ impl Feed {
         self.put(|arrivals| arrivals.end = Some(reason));
     }
 
-    pub(super) fn push(&self, push: Reply) {
+    /// Says whether an older push had to give way.
+    pub(super) fn push(&self, push: Reply) -> bool {
+        let mut full = false;
         self.put(|arrivals| {
-            if arrivals.pushes.len() >= PUSHES_MAX {
+            full = arrivals.pushes.len() >= PUSHES_MAX;
+            if full {
                 arrivals.pushes.pop_front();
             }
             arrivals.pushes.push_back(push);
         });
+        full
+    }
+
+    pub(super) fn presence(&self, changes: PresenceChanges) {
+        self.put(|arrivals| arrivals.presence.extend(changes));
+    }
+
+    /// What waits of this user is void.
+    pub(super) fn unfollow(&self, user: &UserId) {
+        self.arrivals.lock().presence.retain(|(of, _), _| of != user);
     }
 
     pub(super) fn drain(&self) {
@@ -73,7 +91,14 @@ impl Feed {
         self.arrived.notified().await;
     }
 
-    pub(super) fn take(&self) -> Arrivals {
-        std::mem::take(&mut self.arrivals.lock())
+    /// What has come in. Without `room` for more frames, pushes stay here, where they are bounded.
+    pub(super) fn take(&self, room: bool) -> Arrivals {
+        let mut arrivals = self.arrivals.lock();
+        let mut taken = std::mem::take(&mut *arrivals);
+        if !room {
+            arrivals.pushes = std::mem::take(&mut taken.pushes);
+            arrivals.presence = std::mem::take(&mut taken.presence);
+        }
+        taken
     }
 }

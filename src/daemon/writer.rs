@@ -19,7 +19,7 @@ use crate::{
     clock::Clock,
     engine::{Answer, Caller, Command, Engine, Sign},
     inbox,
-    reply::GoAwayReason,
+    reply::{GoAwayReason, Reply},
     request::Request,
     seq::InboxSeq,
     store::{Reader, StoreError, Writer, catalogue::LogKey},
@@ -103,11 +103,18 @@ pub(super) fn start(
     let waiting_bytes = Arc::new(AtomicUsize::new(0));
     let submitter = Submitter { tasks, waiting_bytes: Arc::clone(&waiting_bytes) };
     let thread = std::thread::Builder::new().name("writer".into()).spawn(move || {
+        let directory = Directory::default();
         let mut thread =
-            Thread { engine, reader, clock, directory: Directory::default(), waiting_bytes };
+            Thread { engine, reader, clock, directory, waiting_bytes, dropped_pushes: 0 };
         // Also when it panics: the daemon must not go on without its writer.
         let _ended = OnEnd(Some(on_end));
         let outcome = thread.run(&waiting);
+        if thread.dropped_pushes > 0 {
+            tracing::info!(
+                dropped = thread.dropped_pushes,
+                "ephemeral pushes gave way to newer ones"
+            );
+        }
         outcome.map(|()| thread.engine.into_writer())
     })?;
     Ok((submitter, thread))
@@ -129,6 +136,8 @@ struct Thread {
     clock: Clock,
     directory: Directory,
     waiting_bytes: Arc<AtomicUsize>,
+    /// Pushes that gave way to newer ones.
+    dropped_pushes: u64,
 }
 
 /// Answers that wait for the flush.
@@ -224,20 +233,18 @@ impl Thread {
         for feed in displaced {
             feed.end(GoAwayReason::Replaced);
         }
+        for (user, session, followed) in effects.unfollowed {
+            self.directory.session(&user, session).for_each(|feed| feed.unfollow(&followed));
+        }
         for (feed, number, answer) in answers {
             feed.answer(number, answer);
         }
         for sign in effects.signs {
-            match sign {
-                Sign::End(user, session, reason) => {
-                    self.directory.session(&user, session).for_each(|feed| feed.end(reason));
-                }
-                Sign::Push(user, Some(session), push) => {
-                    self.directory.session(&user, session).for_each(|feed| feed.push(push.clone()));
-                }
-                Sign::Push(user, None, push) => {
-                    self.directory.feeds(&user).for_each(|feed| feed.push(push.clone()));
-                }
+            self.sign(sign);
+        }
+        for ((user, session), changes) in effects.presence {
+            if let Some(feed) = self.directory.session(&user, session).next() {
+                feed.presence(changes);
             }
         }
         for user in effects.inboxes {
@@ -250,5 +257,28 @@ impl Thread {
             online.for_each(|feed| feed.grow(InboxSeq::new(head.number())));
         }
         Ok(())
+    }
+
+    fn sign(&mut self, sign: Sign) {
+        let mut dropped = 0;
+        let mut push =
+            |feed: &Arc<Feed>, push: &Reply| dropped += u64::from(feed.push(push.clone()));
+        match sign {
+            Sign::End(user, session, reason) => {
+                self.directory.session(&user, session).for_each(|feed| feed.end(reason));
+            }
+            Sign::Push(user, Some(session), reply) => {
+                self.directory.session(&user, session).for_each(|feed| push(feed, &reply));
+            }
+            Sign::Push(user, None, reply) => {
+                self.directory.feeds(&user).for_each(|feed| push(feed, &reply));
+            }
+            Sign::Spread(users, but, reply) => {
+                for user in users {
+                    self.directory.feeds_but(&user, but).for_each(|feed| push(feed, &reply));
+                }
+            }
+        }
+        self.dropped_pushes += dropped;
     }
 }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::{Answer, Caller, Compared, Engine, Now, Stop, refuse};
 use crate::{
+    id::{DeviceId, UserId},
     inbox::{self, Device},
     limits::CAUGHT_UP_CONVERSATIONS_MAX,
     refusal::ErrorCode,
@@ -28,9 +29,10 @@ impl Engine {
         resume: Option<Position>,
         missed_entries: u32,
         platform: &Arc<str>,
-        _issued: Timestamp,
-        _background: bool,
+        issued: Timestamp,
+        background: bool,
     ) -> Result<Answer, Stop> {
+        self.check_revocation(caller, issued)?;
         let key = device_key(&caller.user, &caller.device);
         let known = match self.writer.row(Table::Device, &key)? {
             Some(row) => Some(Device::decode(row)?),
@@ -63,6 +65,7 @@ impl Engine {
         let mut commit = Commit::new();
         commit.put(Table::Device, key, device.encode());
         self.writer.stage(&commit)?;
+        self.begin_session(now, caller, platform, background)?;
         Ok(Answer::Attached(Box::new(compared)))
     }
 
@@ -157,15 +160,30 @@ impl Engine {
         Ok(Answer::Nothing)
     }
 
+    /// Notes that a device was there until now; written with the cursors.
+    pub(super) fn note_seen(&mut self, now: Now, user: &UserId, device: &DeviceId) {
+        if self.seen.insert((user.clone(), device.clone()), now.wall).is_none() {
+            self.cursor_timer.receive(now.mono, 1, 0);
+        }
+    }
+
     pub(super) fn write_cursors(&mut self) -> Result<(), StoreError> {
         let _ = self.cursor_timer.take();
+        let cursors = std::mem::take(&mut self.cursors);
+        let seen = std::mem::take(&mut self.seen);
+        let only_seen = seen.keys().filter(|device| !cursors.contains_key(*device));
         let mut commit = Commit::new();
-        for ((user, device), seq) in self.cursors.drain() {
-            let key = device_key(&user, &device);
+        for (user, device) in cursors.keys().chain(only_seen) {
+            let key = device_key(user, device);
             let Some(row) = self.writer.row(Table::Device, &key)? else { continue };
-            let mut row = Device::decode(row)?;
-            if seq > row.cursor {
-                row.cursor = seq;
+            let old = Device::decode(row)?;
+            let device = (user.clone(), device.clone());
+            let row = Device {
+                cursor: old.cursor.max(cursors.get(&device).copied().unwrap_or_default()),
+                last_seen: old.last_seen.max(seen.get(&device).copied().unwrap_or_default()),
+                ..old.clone()
+            };
+            if row != old {
                 commit.put(Table::Device, key, row.encode());
             }
         }

@@ -7,7 +7,8 @@
 //! protobuf and no clock.
 //!
 //! State it keeps of its own is a cache over the store ([`open`]) or may be lost without harm:
-//! cursors waiting to be written (a crash moves a cursor back, which means redelivery, never loss)
+//! cursors waiting to be written (a crash moves a cursor back, which means redelivery, never loss),
+//! who is online ([`presence`]: ends with the process, as the sessions do)
 //! and READ entries held back (the marker itself is durable at once; the entry is made up for when
 //! the user's next device connects).
 
@@ -38,13 +39,14 @@ use hashbrown::HashMap;
 
 pub use self::{
     command::{Answer, Caller, Command, Compared, HistoryGrant, MutationGrant},
-    effects::{Effects, Sign},
+    effects::{Effects, PresenceChanges, Sign},
 };
 use self::{mark::ReadEntries, open::Cache};
 use crate::{
     ack::{AckConfig, DelayedAck},
     id::{DeviceId, Epoch, UserId},
     limits::Limits,
+    presence::Presence,
     refusal::{ErrorCode, Refusal},
     reply::Reply,
     request::Request,
@@ -109,7 +111,10 @@ pub struct Engine {
     limits: Limits,
     cache: Cache,
     cursors: HashMap<(UserId, DeviceId), InboxSeq>,
+    /// When devices that have gone since were there last; written with the cursors.
+    seen: HashMap<(UserId, DeviceId), Timestamp>,
     cursor_timer: DelayedAck,
+    presence: Presence,
     read_entries: ReadEntries,
     next_id: u64,
     reserved_ids: u64,
@@ -129,6 +134,8 @@ impl Engine {
             limits,
             cache: Cache::default(),
             cursors: HashMap::new(),
+            seen: HashMap::new(),
+            presence: Presence::default(),
             cursor_timer: DelayedAck::new(AckConfig::CURSORS),
             read_entries: ReadEntries::default(),
             next_id,
@@ -191,6 +198,7 @@ impl Engine {
             Command::Resume(position) => self.resume(now, caller, *position),
             Command::CaughtUp => self.caught_up(caller),
             Command::Cursor(seq) => self.cursor(now, caller, *seq),
+            Command::Request(_) if self.presence.is_over(caller.session) => Err(presence::over()),
             Command::Request(request) => self.request(now, caller, request),
         }
     }
@@ -275,7 +283,7 @@ impl Engine {
                 self.send_ephemeral(caller, conversation, content_type, content)
             }
             Request::ListDevices => self.list_devices(caller),
-            Request::KickDevice { device } => self.kick_device(caller, device),
+            Request::KickDevice { device } => self.kick_device(now, caller, device),
             Request::RevokeDevice { device } => self.revoke_device(now, caller, device),
             Request::RegisterPush { provider, token } => {
                 self.register_push(now, caller, provider, token)

@@ -10,7 +10,7 @@ mod entry;
 use std::time::Duration;
 
 pub use self::{
-    device::Device,
+    device::{Device, Revocation},
     entry::{decode, encode},
 };
 use crate::{

@@ -22,7 +22,7 @@ mod stream;
 
 use std::{collections::VecDeque, sync::Arc, time::Duration, time::Instant};
 
-use self::{rate::Rate, stream::Stream};
+use self::{rate::Rates, stream::Stream};
 use crate::{
     auth::{AuthError, KeyRing, Scope},
     engine::{Answer, Caller, Command, Compared, Now},
@@ -95,7 +95,7 @@ pub struct Session {
     stream: Stream,
     epoch: Epoch,
     wanted: ClientLimits,
-    sends: Rate,
+    rates: Rates,
     /// Requests without a reply.
     outstanding: Vec<u64>,
     outputs: VecDeque<Output>,
@@ -109,12 +109,10 @@ impl Session {
     /// A session whose connection has just been accepted.
     #[must_use]
     pub fn new(context: Arc<SessionContext>, id: SessionId, now: Now) -> Self {
-        let sends =
-            Rate::new(context.limits.sends_per_second, context.limits.sends_burst, now.mono);
         Self {
+            rates: Rates::new(&context.limits, now.mono),
             context,
             id,
-            sends,
             state: State::Greeting,
             caller: None,
             stream: Stream::default(),
@@ -215,9 +213,7 @@ impl Session {
             }
             (_, request) => {
                 self.acknowledge(ack);
-                if matches!(request, Request::Send { .. })
-                    && let Err(wait) = self.sends.take(now.mono)
-                {
+                if let Err(wait) = self.rates.take(now.mono, &request) {
                     let detail = "this session sends faster than it may";
                     let retry = Retry::AfterDelay(wait);
                     let refusal = Refusal::new(ErrorCode::RateLimited, detail);

@@ -1,10 +1,40 @@
-//! A token bucket: a sustained rate with a burst on top. Time is an argument.
+//! How often a session may ask for something. Time is an argument.
 
 use std::time::{Duration, Instant};
 
-/// How often something may happen.
+use crate::{
+    limits::{EPHEMERALS_BURST, EPHEMERALS_PER_SECOND, Limits},
+    request::Request,
+};
+
+/// The rates of one session.
 #[derive(Debug)]
-pub(super) struct Rate {
+pub(super) struct Rates {
+    sends: Rate,
+    ephemerals: Rate,
+}
+
+impl Rates {
+    pub(super) fn new(limits: &Limits, now: Instant) -> Self {
+        Self {
+            sends: Rate::new(limits.sends_per_second, limits.sends_burst, now),
+            ephemerals: Rate::new(EPHEMERALS_PER_SECOND, EPHEMERALS_BURST, now),
+        }
+    }
+
+    /// Counts the request, or says how long to wait.
+    pub(super) fn take(&mut self, now: Instant, request: &Request) -> Result<(), Duration> {
+        match request {
+            Request::Send { .. } => self.sends.take(now),
+            Request::SendEphemeral { .. } => self.ephemerals.take(now),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A token bucket: a sustained rate with a burst on top.
+#[derive(Debug)]
+struct Rate {
     per_second: f64,
     burst: f64,
     left: f64,
@@ -13,13 +43,13 @@ pub(super) struct Rate {
 
 impl Rate {
     /// `per_second` sustained, `burst` at once; 0 per second = no limit.
-    pub(super) fn new(per_second: u32, burst: u32, now: Instant) -> Self {
+    fn new(per_second: u32, burst: u32, now: Instant) -> Self {
         let burst = f64::from(burst.max(1));
         Self { per_second: f64::from(per_second), burst, left: burst, at: now }
     }
 
     /// Takes one, or says how long to wait.
-    pub(super) fn take(&mut self, now: Instant) -> Result<(), Duration> {
+    fn take(&mut self, now: Instant) -> Result<(), Duration> {
         if self.per_second == 0.0 {
             return Ok(());
         }
