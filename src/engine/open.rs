@@ -5,16 +5,18 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hashbrown::HashMap;
 
-use super::command::Tip;
+use super::{Stop, command::Tip, refuse};
 use crate::{
     conversation::{Conversation, Member, Membership},
     history::{self, Mutated},
     id::{ConversationId, UserId},
+    refusal::ErrorCode,
     seq::{HistorySeq, MutationSeq},
     store::{
         Condition, StoreError, Writer,
         catalogue::{
             LogKey, Table, conversation_key, last_seq, member_key, membership_key, second_id,
+            user_prefix,
         },
     },
     time::Timestamp,
@@ -24,6 +26,8 @@ use crate::{
 const TIPS_MAX: usize = 1 << 20;
 const MEMBERS_MAX: usize = 1 << 20;
 const GONE_MAX: usize = 1 << 20;
+/// Users whose conversations are counted, beyond which the counts start anew.
+const COUNTS_MAX: usize = 1 << 20;
 
 /// A conversation with its members.
 #[derive(Clone, Debug)]
@@ -42,6 +46,14 @@ impl Open {
     pub(super) fn member(&self, user: &UserId) -> Option<&Member> {
         let index = self.members.binary_search_by(|(id, _)| id.cmp(user)).ok()?;
         self.members.get(index).map(|(_, member)| member)
+    }
+
+    /// Nothing is changed in a group that is closed.
+    pub(super) fn must_live(&self) -> Result<(), Stop> {
+        if self.row.disbanded {
+            return Err(refuse(ErrorCode::Gone, "the group is disbanded"));
+        }
+        Ok(())
     }
 
     pub(super) fn unchanged(&self, id: &ConversationId) -> Condition {
@@ -63,6 +75,8 @@ pub(super) struct Cache {
     gone: HashMap<ConversationId, Arc<Vec<HistorySeq>>>,
     /// What is in `gone`: messages, and one for each conversation.
     gone_count: usize,
+    /// How many conversations a user has or had.
+    counts: HashMap<UserId, usize>,
 }
 
 impl Cache {
@@ -132,6 +146,32 @@ impl Cache {
         }
         self.set_tip(id, tip);
         Ok(tip)
+    }
+
+    /// How many conversations a user has or had: membership rows, which are never removed. They are
+    /// counted once in the life of the process, staged ones included, and from then on with every
+    /// new row that is staged ([`Cache::has_one_more`]).
+    pub(super) fn conversations_of(
+        &mut self,
+        writer: &Writer,
+        user: &UserId,
+    ) -> Result<usize, StoreError> {
+        if let Some(count) = self.counts.get(user) {
+            return Ok(*count);
+        }
+        let count = writer.rows(Table::Membership, &user_prefix(user), &[], usize::MAX)?.len();
+        if self.counts.len() >= COUNTS_MAX {
+            self.counts.clear();
+        }
+        self.counts.insert(user.clone(), count);
+        Ok(count)
+    }
+
+    /// A commit with the user's first membership of a conversation was staged.
+    pub(super) fn has_one_more(&mut self, user: &UserId) {
+        if let Some(count) = self.counts.get_mut(user) {
+            *count += 1;
+        }
     }
 
     pub(super) fn set_tip(&mut self, id: &ConversationId, tip: Tip) {

@@ -63,17 +63,20 @@ impl Engine {
             return Err(self.content_too_large(draft.content.len()));
         }
         let mut commit = Commit::new();
+        let mut fresh = false;
         let (open, tip) = match self.cache.open(&self.writer, &conversation)? {
             Some(open) => {
                 if open.member(&caller.user).is_none() {
                     return Err(not_found());
                 }
+                open.must_live()?;
                 commit.require(open.unchanged(&conversation));
                 (open, self.cache.tip(&self.writer, &conversation)?)
             }
             None => match to {
                 Destination::Conversation(_) => return Err(not_found()),
                 Destination::Peer(peer) => {
+                    fresh = true;
                     self.start_direct(now, caller, peer, &conversation, &mut commit)?
                 }
             },
@@ -121,6 +124,9 @@ impl Engine {
         commit.put(Table::Membership, membership_key(&caller.user, &conversation), own.encode());
 
         self.writer.stage(&commit)?;
+        if fresh {
+            open.members.iter().for_each(|(user, _)| self.cache.has_one_more(user));
+        }
         self.cache.set_tip(&conversation, Tip { head: seq, ordinal, time: now.wall, ..tip });
         self.effects.inboxes.extend(open.members.iter().map(|(user, _)| user.clone()));
         self.cache.insert_new(&conversation, open);
@@ -242,10 +248,9 @@ impl Engine {
         Membership::join(Role::Member, policy, HistorySeq::ZERO, 0, now.wall)
     }
 
-    pub(super) fn has_too_many_conversations(&self, user: &UserId) -> Result<bool, StoreError> {
-        let most = self.limits.conversations_per_user;
-        let prefix = crate::store::catalogue::user_prefix(user);
-        Ok(self.writer.rows(Table::Membership, &prefix, &[], most)?.len() >= most)
+    pub(super) fn has_too_many_conversations(&mut self, user: &UserId) -> Result<bool, StoreError> {
+        let count = self.cache.conversations_of(&self.writer, user)?;
+        Ok(count >= self.limits.conversations_per_user)
     }
 }
 

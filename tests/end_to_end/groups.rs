@@ -14,48 +14,48 @@ use crate::{
     support::{Client, Daemon, conversation, peer, text},
 };
 
-fn names(users: &[&str]) -> Vec<String> {
+pub fn names(users: &[&str]) -> Vec<String> {
     users.iter().map(|user| (*user).to_owned()).collect()
 }
 
-fn create(client_request_id: u64, users: &[&str]) -> CreateGroup {
+pub fn create(client_request_id: u64, users: &[&str]) -> CreateGroup {
     let (title, user_ids) = ("lunch".into(), names(users));
     CreateGroup { client_request_id, title, user_ids, ..Default::default() }
 }
 
 #[track_caller]
-fn created(client: &mut Client, request: CreateGroup) -> GroupCreated {
+pub fn created(client: &mut Client, request: CreateGroup) -> GroupCreated {
     expect!(GroupCreated, client.call(Body::CreateGroup(request)))
 }
 
-fn add_body(id: &str, users: &[&str]) -> Body {
+pub fn add_body(id: &str, users: &[&str]) -> Body {
     Body::AddMembers(AddMembers { conversation_id: id.into(), user_ids: names(users) })
 }
 
-fn remove_body(id: &str, users: &[&str]) -> Body {
+pub fn remove_body(id: &str, users: &[&str]) -> Body {
     Body::RemoveMembers(RemoveMembers { conversation_id: id.into(), user_ids: names(users) })
 }
 
 #[track_caller]
-fn add(client: &mut Client, id: &str, users: &[&str]) -> MemberItems {
+pub fn add(client: &mut Client, id: &str, users: &[&str]) -> MemberItems {
     expect!(MemberItems, client.call(add_body(id, users)))
 }
 
 #[track_caller]
-fn remove(client: &mut Client, id: &str, users: &[&str]) -> MemberItems {
+pub fn remove(client: &mut Client, id: &str, users: &[&str]) -> MemberItems {
     expect!(MemberItems, client.call(remove_body(id, users)))
 }
 
-fn leave_body(id: &str) -> Body {
+pub fn leave_body(id: &str) -> Body {
     Body::LeaveGroup(LeaveGroup { conversation_id: id.into() })
 }
 
-fn outcomes(items: &MemberItems) -> Vec<Outcome> {
+pub fn outcomes(items: &MemberItems) -> Vec<Outcome> {
     items.outcomes().collect()
 }
 
 #[track_caller]
-fn members(client: &mut Client, id: &str) -> Vec<Member> {
+pub fn members(client: &mut Client, id: &str) -> Vec<Member> {
     let (mut all, mut page_token) = (Vec::new(), Default::default());
     loop {
         let request = ListMembers { conversation_id: id.into(), page_token, limit: 2 };
@@ -70,13 +70,13 @@ fn members(client: &mut Client, id: &str) -> Vec<Member> {
     }
 }
 
-fn roles(members: &[Member]) -> Vec<(&str, Role)> {
+pub fn roles(members: &[Member]) -> Vec<(&str, Role)> {
     members.iter().map(|member| (member.user_id.as_str(), member.role())).collect()
 }
 
 /// The last change of members that has come.
 #[track_caller]
-fn told(client: &mut Client) -> MembershipChange {
+pub fn told(client: &mut Client) -> MembershipChange {
     client.settle();
     let change = client.inbox.iter().rev().find_map(|(_, entry)| match &entry.kind {
         Some(Kind::Membership(change)) => Some(change.clone()),
@@ -85,7 +85,7 @@ fn told(client: &mut Client) -> MembershipChange {
     change.expect("told of a change")
 }
 
-fn team(daemon: &Daemon) -> [Client; 3] {
+pub fn team(daemon: &Daemon) -> [Client; 3] {
     ["alice", "bob", "carol"].map(|user| daemon.login(user, "phone"))
 }
 

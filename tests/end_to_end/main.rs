@@ -17,6 +17,7 @@ mod history;
 mod hostile;
 mod lists;
 mod process;
+mod roles;
 mod sending;
 mod sessions;
 mod unread;
