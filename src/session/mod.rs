@@ -17,20 +17,22 @@
 //! one batch at a time, so nothing is skipped or repeated, whatever wakes it, and a slow device
 //! costs no memory: the log on disk is the queue. Owned by one connection.
 
+mod ends;
+mod greeting;
 mod rate;
 mod stream;
 
-use std::{collections::VecDeque, sync::Arc, time::Duration, time::Instant};
+use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use self::{rate::Rates, stream::Stream};
 use crate::{
-    auth::{AuthError, KeyRing, Scope},
-    engine::{Answer, Caller, Command, Compared, Now},
+    auth::KeyRing,
+    engine::{Answer, Caller, Command, Now},
     id::{Epoch, SessionId},
     limits::{HELLO_TIMEOUT, Limits},
     refusal::{ErrorCode, Refusal, Retry},
-    reply::{EntryView, GoAwayReason, Reply, ServerLimits, Verdict, Welcome},
-    request::{ClientLimits, Hello, Incoming, Position, Request},
+    reply::{EntryView, GoAwayReason, Reply},
+    request::{ClientLimits, Incoming, Position, Request},
     seq::InboxSeq,
     wire::Refused,
 };
@@ -299,190 +301,10 @@ impl Session {
         }
     }
 
-    /// The engine has ended this session.
-    pub fn handle_end(&mut self, reason: GoAwayReason) {
-        self.go_away(reason);
-    }
-
     /// Something unsolicited that is not part of the stream. Before Welcome nobody waits for it.
     pub fn handle_push(&mut self, push: Reply) {
         if self.is_open() && !self.is_ending() {
             self.say(0, push);
-        }
-    }
-
-    /// The daemon stops: replies still due are given, then GoAway.
-    pub fn handle_drain(&mut self) {
-        match self.state {
-            State::Greeting | State::Attaching => self.go_away(GoAwayReason::Draining),
-            State::Ending(_) | State::Closed => {}
-            _ => self.state = State::Ending(Some(GoAwayReason::Draining)),
-        }
-    }
-
-    /// The engine cannot take a command: too much waits.
-    pub fn handle_overloaded(&mut self, number: u64) {
-        let needed = self.stream.is_asking() || matches!(self.state, State::Resuming(OWN, _));
-        if number == OWN && !needed {
-            // A cursor: the next ack says more.
-            return;
-        }
-        let detail = "the server has too much to do; try again";
-        self.handle_reply(number, Reply::Refused(Refusal::new(ErrorCode::Overloaded, detail)));
-    }
-
-    /// The socket takes nothing any more.
-    pub fn handle_stalled(&mut self) {
-        self.go_away(GoAwayReason::Idle);
-    }
-
-    /// The time of [`Session::deadline`] has come.
-    pub fn handle_timeout(&mut self, now: Now) {
-        if self.expires.is_some_and(|expires| expires <= now.mono) {
-            self.go_away(GoAwayReason::TokenExpired);
-        } else if self.silence <= now.mono {
-            match self.state {
-                State::Greeting | State::Attaching => {
-                    self.fail(ErrorCode::HelloTimeout, "no Hello within 10 s");
-                }
-                _ => self.go_away(GoAwayReason::Idle),
-            }
-        }
-    }
-
-    fn hello(&mut self, now: Now, req_id: u64, hello: Hello) {
-        if hello.protocol_max < PROTOCOL {
-            let detail = format!(
-                "the client is older: it speaks up to version {}, this server {PROTOCOL}",
-                hello.protocol_max
-            );
-            return self.refuse(req_id, Refusal::fatal(ErrorCode::ClientTooOld, detail));
-        }
-        if hello.protocol_min > PROTOCOL {
-            let detail = format!(
-                "the server is older: it speaks version {PROTOCOL}, the client at least {}",
-                hello.protocol_min
-            );
-            return self.refuse(req_id, Refusal::fatal(ErrorCode::ServerTooOld, detail));
-        }
-        let claims = match self.context.keys.verify(&hello.token, now.wall) {
-            Ok(claims) => claims,
-            Err(error) => {
-                let code = match error {
-                    AuthError::Invalid => ErrorCode::Unauthenticated,
-                    AuthError::Expired => ErrorCode::TokenExpired,
-                };
-                return self.refuse(req_id, Refusal::fatal(code, error.to_string()));
-            }
-        };
-        if claims.device.as_ref().is_some_and(|device| *device != hello.device) {
-            let refusal = Refusal::fatal(ErrorCode::Unauthenticated, "the token is not valid");
-            return self.refuse(req_id, refusal);
-        }
-        if !claims.scopes.contains(Scope::Client) {
-            let detail = "the token lacks the scope \"client\"";
-            return self.refuse(req_id, Refusal::fatal(ErrorCode::ForbiddenScope, detail));
-        }
-        let left = claims.expires.millis().saturating_sub(now.wall.millis());
-        // A token without end is still looked at again after a month.
-        let left = Duration::from_millis(left).min(Duration::from_secs(30 * 24 * 3600));
-        self.expires = now.mono.checked_add(left);
-        self.wanted = hello.limits;
-        let device = hello.device;
-        let admin = claims.scopes.contains(Scope::Admin);
-        self.caller = Some(Caller { user: claims.user, device, session: self.id, admin });
-        self.state = State::Attaching;
-        self.stream.start(self.stream_limits(), hello.resume.map_or(InboxSeq::ZERO, |at| at.seq));
-        let missed_entries = hello.limits.missed_entries;
-        let platform = hello.platform;
-        let (resume, background, issued) = (hello.resume, hello.background, claims.issued);
-        let attach = Command::Attach { resume, missed_entries, platform, issued, background };
-        self.submit(req_id, attach);
-    }
-
-    fn welcome(&mut self, now: Now, req_id: u64, compared: Compared) {
-        let Some(caller) = &self.caller else { return };
-        self.epoch = compared.epoch;
-        let limits = &self.context.limits;
-        let agreed = self.stream_limits();
-        let welcome = Welcome {
-            protocol: PROTOCOL,
-            session: self.id,
-            user: caller.user.clone(),
-            epoch: compared.epoch,
-            head: compared.head,
-            first: compared.first,
-            cursor: compared.cursor,
-            verdict: compared.verdict,
-            time: now.wall,
-            limits: ServerLimits {
-                content_bytes: limits.content_bytes,
-                unacked_entries: agreed.unacked_entries,
-                unacked_bytes: agreed.unacked_bytes,
-                batch_bytes: agreed.batch_bytes,
-                outstanding_requests: limits.outstanding_requests,
-                inbox_entries: limits.inbox_entries,
-                inbox_age: limits.inbox_age,
-                fanout_members: limits.fanout_members,
-                heartbeat_interval: limits.heartbeat_interval,
-            },
-            unread_total: compared.unread_total,
-            last_client_id: compared.last_client_id,
-        };
-        self.silence = now.mono + limits.heartbeat_interval * 3;
-        self.say(req_id, Reply::Welcome(Box::new(welcome)));
-        match compared.verdict {
-            Verdict::TooLong(_) => self.too_long(0, compared),
-            Verdict::UpToDate | Verdict::CatchUp => {
-                self.stream.grow(compared.head);
-                self.state = State::Streaming;
-            }
-        }
-    }
-
-    fn resumed(&mut self, req_id: u64, position: Position, compared: Compared) {
-        match compared.verdict {
-            Verdict::TooLong(_) => self.too_long(req_id, compared),
-            Verdict::UpToDate | Verdict::CatchUp => {
-                if req_id == OWN {
-                    // Nothing was trimmed after all: the stream goes on where it stood, with what
-                    // is un-acked still un-acked.
-                    let _ = self.stream.read(Vec::new(), 0);
-                } else {
-                    self.say(req_id, Reply::Resumed { head: compared.head });
-                    self.stream.start(self.stream_limits(), position.seq);
-                    self.submit_own(Command::Cursor(position.seq));
-                }
-                self.stream.grow(compared.head);
-                self.state = State::Streaming;
-            }
-        }
-    }
-
-    fn too_long(&mut self, req_id: u64, compared: Compared) {
-        let Verdict::TooLong(reason) = compared.verdict else { return };
-        self.state = State::TooLong;
-        self.say(
-            req_id,
-            Reply::TooLong {
-                epoch: compared.epoch,
-                head: compared.head,
-                first: compared.first,
-                reason,
-                snapshot: compared.snapshot,
-            },
-        );
-    }
-
-    /// What client and server agree on.
-    fn stream_limits(&self) -> ClientLimits {
-        let limits = &self.context.limits;
-        let agree = |wanted: u32, most: u32| if wanted == 0 { most } else { wanted.min(most) };
-        ClientLimits {
-            unacked_entries: agree(self.wanted.unacked_entries, limits.unacked_entries),
-            unacked_bytes: agree(self.wanted.unacked_bytes, limits.unacked_bytes),
-            batch_bytes: agree(self.wanted.batch_bytes, crate::limits::BATCH_BYTES_TARGET as u32),
-            missed_entries: self.wanted.missed_entries,
         }
     }
 
@@ -547,42 +369,6 @@ impl Session {
         if self.state != State::Closed {
             self.outputs.push_back(Output::Frame(req_id, reply));
         }
-    }
-
-    fn refuse(&mut self, req_id: u64, refusal: Refusal) {
-        let fatal = refusal.fatal;
-        self.say(req_id, Reply::Refused(refusal));
-        if fatal {
-            self.close(None);
-        }
-    }
-
-    fn fail(&mut self, code: ErrorCode, detail: &str) {
-        self.refuse(0, Refusal::fatal(code, detail));
-    }
-
-    fn go_away(&mut self, reason: GoAwayReason) {
-        if self.state != State::Closed {
-            self.close(Some(reason));
-        }
-    }
-
-    fn close(&mut self, reason: Option<GoAwayReason>) {
-        if let Some(reason) = reason {
-            let retry_after = match reason {
-                // Spread over two seconds, so that they do not all come back at once.
-                GoAwayReason::Draining => Duration::from_millis(200 + self.id.number() % 1800),
-                GoAwayReason::Idle | GoAwayReason::TokenExpired => Duration::from_millis(100),
-                _ => Duration::ZERO,
-            };
-            self.say(0, Reply::GoAway { reason, retry_after });
-        }
-        self.state = State::Closed;
-        self.outputs.push_back(Output::Close);
-    }
-
-    fn is_ending(&self) -> bool {
-        matches!(self.state, State::Ending(_) | State::Closed)
     }
 
     fn hear(&mut self, now: Now) {

@@ -1,11 +1,15 @@
 //! What cannot be brought about over a socket: an engine with too much to do, a client that is too
 //! old for the first version.
 
+use std::time::Duration;
+
 use super::*;
 use crate::{
-    auth::{Key, Scopes},
+    auth::{Key, Scope, Scopes},
+    engine::Compared,
     id::{DeviceId, UserId},
-    reply::TooLongReason,
+    reply::{TooLongReason, Verdict},
+    request::{ClientLimits, Hello},
     time::Timestamp,
 };
 

@@ -1,0 +1,92 @@
+//! How a session ends: by a refusal that is fatal, by GoAway, by silence, by a drain.
+
+use std::time::Duration;
+
+use super::{OWN, Output, Session, State};
+use crate::{
+    engine::Now,
+    refusal::{ErrorCode, Refusal},
+    reply::{GoAwayReason, Reply},
+};
+
+impl Session {
+    /// The engine has ended this session.
+    pub fn handle_end(&mut self, reason: GoAwayReason) {
+        self.go_away(reason);
+    }
+
+    /// The daemon stops: replies still due are given, then GoAway.
+    pub fn handle_drain(&mut self) {
+        match self.state {
+            State::Greeting | State::Attaching => self.go_away(GoAwayReason::Draining),
+            State::Ending(_) | State::Closed => {}
+            _ => self.state = State::Ending(Some(GoAwayReason::Draining)),
+        }
+    }
+
+    /// The engine cannot take a command: too much waits.
+    pub fn handle_overloaded(&mut self, number: u64) {
+        let needed = self.stream.is_asking() || matches!(self.state, State::Resuming(OWN, _));
+        if number == OWN && !needed {
+            // A cursor: the next ack says more.
+            return;
+        }
+        let detail = "the server has too much to do; try again";
+        self.handle_reply(number, Reply::Refused(Refusal::new(ErrorCode::Overloaded, detail)));
+    }
+
+    /// The socket takes nothing any more.
+    pub fn handle_stalled(&mut self) {
+        self.go_away(GoAwayReason::Idle);
+    }
+
+    /// The time of [`Session::deadline`] has come.
+    pub fn handle_timeout(&mut self, now: Now) {
+        if self.expires.is_some_and(|expires| expires <= now.mono) {
+            self.go_away(GoAwayReason::TokenExpired);
+        } else if self.silence <= now.mono {
+            match self.state {
+                State::Greeting | State::Attaching => {
+                    self.fail(ErrorCode::HelloTimeout, "no Hello within 10 s");
+                }
+                _ => self.go_away(GoAwayReason::Idle),
+            }
+        }
+    }
+
+    pub(super) fn refuse(&mut self, req_id: u64, refusal: Refusal) {
+        let fatal = refusal.fatal;
+        self.say(req_id, Reply::Refused(refusal));
+        if fatal {
+            self.close(None);
+        }
+    }
+
+    pub(super) fn fail(&mut self, code: ErrorCode, detail: &str) {
+        self.refuse(0, Refusal::fatal(code, detail));
+    }
+
+    fn go_away(&mut self, reason: GoAwayReason) {
+        if self.state != State::Closed {
+            self.close(Some(reason));
+        }
+    }
+
+    pub(super) fn close(&mut self, reason: Option<GoAwayReason>) {
+        if let Some(reason) = reason {
+            let retry_after = match reason {
+                // Spread over two seconds, so that they do not all come back at once.
+                GoAwayReason::Draining => Duration::from_millis(200 + self.id.number() % 1800),
+                GoAwayReason::Idle | GoAwayReason::TokenExpired => Duration::from_millis(100),
+                _ => Duration::ZERO,
+            };
+            self.say(0, Reply::GoAway { reason, retry_after });
+        }
+        self.state = State::Closed;
+        self.outputs.push_back(Output::Close);
+    }
+
+    pub(super) fn is_ending(&self) -> bool {
+        matches!(self.state, State::Ending(_) | State::Closed)
+    }
+}
