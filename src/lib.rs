@@ -25,6 +25,7 @@ pub mod conversation;
 pub mod history;
 pub mod inbox;
 pub mod presence;
+pub mod push;
 pub mod sent;
 
 // Level 3, behaviour without input and output.

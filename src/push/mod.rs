@@ -1,0 +1,135 @@
+//! The push hook: which device without a live session is to be told of what, and what it was told.
+//!
+//! Three rows: a [`Target`] per device that can be reached, an [`Outbox`] per (device, conversation)
+//! with the one thing the device is to be told next and what it shows, and a [`Round`] per large
+//! conversation whose members are being told. The rules that change an outbox are here, as functions
+//! of values; who calls them, and the hook itself, are further out.
+
+mod outbox;
+mod round;
+mod target;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+
+pub use self::{
+    outbox::{Facts, Kind, News, Next, Outbox, SHOWN_MEMORY, Shown, Wanted, back_off},
+    round::{Due, Round},
+    target::Target,
+};
+use crate::{
+    id::{ConversationId, DeviceId, UserId},
+    seq::{HistorySeq, InboxSeq},
+    time::Timestamp,
+};
+
+/// How the hook behaves. Without settings there is none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// A device that lost its session is left alone for so long.
+    pub delay: Duration,
+    /// What nobody took in this time is given up.
+    pub expiry: Duration,
+    /// Pause before the first repetition; it doubles with each one ...
+    pub retry_first: Duration,
+    /// ... up to this.
+    pub retry_max: Duration,
+    /// The members of a large conversation are told at most once in this time.
+    pub large_interval: Duration,
+    /// Jobs carry the content of the message.
+    pub include_content: bool,
+}
+
+/// Names one outbox.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Place {
+    /// Whose.
+    pub user: UserId,
+    /// Which device of it.
+    pub device: DeviceId,
+    /// About what.
+    pub conversation: ConversationId,
+}
+
+/// One thing the hook is to say, with everything it needs.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Job {
+    /// Which outbox it is of.
+    pub place: Place,
+    /// Unique in the data set; the same for every repetition.
+    pub id: u64,
+    /// From 1.
+    pub attempt: u32,
+    /// What.
+    pub kind: Kind,
+    /// Which message.
+    pub seq: HistorySeq,
+    /// Where the device is reached.
+    pub provider: Arc<str>,
+    /// Where the device is reached: a secret.
+    pub token: Arc<str>,
+    /// About the message, with [`Kind::Message`].
+    pub message: Option<Notification>,
+    /// The user's unread total at `position`.
+    pub badge: u64,
+    /// The newest entry of the user's inbox.
+    pub position: InboxSeq,
+}
+
+/// What a notification of a message needs.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Notification {
+    /// Who wrote it.
+    pub sender: UserId,
+    /// When.
+    pub time: Timestamp,
+    /// This message, or one since the last notification, names the user.
+    pub mention: bool,
+    /// Without sound.
+    pub silent: bool,
+    /// Its label and content, when the settings say so.
+    pub content: Option<(Arc<str>, Bytes)>,
+}
+
+impl fmt::Debug for Job {
+    /// Neither token nor content.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Job")
+            .field("place", &self.place)
+            .field("id", &self.id)
+            .field("attempt", &self.attempt)
+            .field("kind", &self.kind)
+            .field("seq", &self.seq)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Notification {
+    /// No content.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Notification").field("sender", &self.sender).finish_non_exhaustive()
+    }
+}
+
+/// What became of a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Which outbox it is of.
+    pub place: Place,
+    /// Which job.
+    pub id: u64,
+    /// What the hook said to it.
+    pub verdict: Verdict,
+}
+
+/// What the hook said to a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is the hook's now.
+    Accepted,
+    /// The token reaches nobody, and never will.
+    Rejected,
+    /// Nothing is known: to be repeated, not before this has passed.
+    Failed(Duration),
+}
