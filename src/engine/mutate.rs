@@ -83,7 +83,7 @@ impl Engine {
             return Ok(done(InboxSeq::ZERO));
         }
         let until = target.message.time.plus(self.limits.recall_window);
-        if !manages && now.wall > until {
+        if !manages && now.wall >= until {
             return Err(refuse(ErrorCode::WindowClosed, "it is too late to recall this message"));
         }
         self.mutate(now, caller, id, &target, Change::Recalled)
@@ -114,7 +114,7 @@ impl Engine {
         if content.len() > self.limits.content_bytes {
             return Err(self.content_too_large(content.len()));
         }
-        if now.wall > target.message.time.plus(self.limits.edit_window) {
+        if now.wall >= target.message.time.plus(self.limits.edit_window) {
             return Err(refuse(ErrorCode::WindowClosed, "it is too late to edit this message"));
         }
         if revision >= EDITS_PER_MESSAGE_MAX {

@@ -16,6 +16,7 @@ mod groups;
 mod history;
 mod hostile;
 mod lists;
+mod mutations;
 mod process;
 mod roles;
 mod sending;
