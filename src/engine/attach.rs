@@ -57,7 +57,7 @@ impl Engine {
         if let Some(waiting) = self.cursors.get(&(caller.user.clone(), caller.device.clone())) {
             device.cursor = device.cursor.max(*waiting);
         }
-        self.announce_reads(now, &caller.user)?;
+        self.make_up_for(now, &caller.user)?;
         let compared = self.compare(now, caller, resume, missed_entries, device.cursor)?;
         if let (Some(position), Verdict::UpToDate | Verdict::CatchUp) = (resume, compared.verdict) {
             device.cursor = device.cursor.max(position.seq);

@@ -103,6 +103,19 @@ pub struct MutationGrant {
     pub limit: u32,
 }
 
+/// Leave to find out who has read a message of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadersGrant {
+    /// Which group.
+    pub conversation: ConversationId,
+    /// Which message.
+    pub seq: HistorySeq,
+    /// Only those after this one go into the page.
+    pub after: Option<UserId>,
+    /// As many go into the page.
+    pub limit: usize,
+}
+
 /// What the engine answers. Leaves the process only after the next flush.
 #[derive(Clone, Debug)]
 pub enum Answer {
@@ -118,6 +131,8 @@ pub enum Answer {
     Mutations(MutationGrant),
     /// Read the messages at these places; none = not there or not for this user.
     Messages(Vec<Option<(ConversationId, HistorySeq)>>),
+    /// Find out who has read a message.
+    Readers(ReadersGrant),
     /// Read these entries of the caller's inbox, up to the second one.
     Pull(InboxSeq, InboxSeq, u32),
     /// Version compare of a session that opens.

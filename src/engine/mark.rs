@@ -1,66 +1,24 @@
-//! Read markers. The marker is durable at once; the entry that tells the user's other devices is
-//! held back so that there is at most one per conversation in two seconds, and reading cannot push
-//! messages out of the inbox.
+//! Read markers. A marker is durable at once; the entries that tell the user's other devices, and
+//! the other user of a direct conversation when it may know, are held back ([`super::held`]).
 
-use std::{collections::VecDeque, time::Instant};
-
-use hashbrown::HashMap;
-
-use super::{Answer, Caller, Engine, Now, Stop, not_found, open};
+use super::{
+    Answer, Caller, Engine, Now, Stop,
+    held::{About, Topic},
+    not_found, open,
+};
 use crate::{
     conversation::Membership,
     history,
     id::{ConversationId, UserId},
     inbox,
-    limits::READ_ENTRY_INTERVAL,
-    message::{Entry, EntryKind},
+    message::{ConversationKind, Entry, EntryKind},
     reply::Reply,
-    seq::HistorySeq,
+    seq::{HistorySeq, InboxSeq},
     store::{
         Commit, StoreError,
-        catalogue::{LogKey, Table, membership_key, second_id, user_prefix},
+        catalogue::{LogKey, Table, membership_key},
     },
 };
-
-/// When the READ entry of a (user, conversation) may next be written, and whether one is waiting.
-#[derive(Debug, Default)]
-pub(super) struct ReadEntries {
-    /// Those for whom a silence has begun, and whether an entry waits for its end.
-    silent: HashMap<(UserId, ConversationId), bool>,
-    /// The same, in the order in which the silences end (all are equally long).
-    order: VecDeque<(Instant, (UserId, ConversationId))>,
-}
-
-impl ReadEntries {
-    pub(super) fn deadline(&self) -> Option<Instant> {
-        self.order.front().map(|(until, _)| *until)
-    }
-
-    /// Everything that waits may be written now.
-    pub(super) fn hurry(&mut self, now: Instant) {
-        for (until, _) in &mut self.order {
-            *until = (*until).min(now);
-        }
-    }
-
-    /// No entry for a while: one was just written.
-    fn quiet(&mut self, now: Instant, user: UserId, id: ConversationId) {
-        let until = now + READ_ENTRY_INTERVAL;
-        self.order.push_back((until, (user.clone(), id.clone())));
-        self.silent.insert((user, id), false);
-    }
-
-    /// Those whose time has come and that are waiting for it, longest first.
-    fn take_due(&mut self, now: Instant) -> Vec<(UserId, ConversationId)> {
-        let mut due = Vec::new();
-        while let Some((_, key)) = self.order.pop_front_if(|(until, _)| *until <= now) {
-            if self.silent.remove(&key) == Some(true) {
-                due.push(key);
-            }
-        }
-        due
-    }
-}
 
 impl Engine {
     pub(super) fn mark_read(
@@ -69,42 +27,75 @@ impl Engine {
         caller: &Caller,
         id: &ConversationId,
         wanted: HistorySeq,
-        _peer_visible: bool,
+        peer_visible: bool,
     ) -> Result<Answer, Stop> {
-        let mut own = open::membership(&self.writer, &caller.user, id)?.ok_or_else(not_found)?;
+        let user = &caller.user;
+        let mut own = open::membership(&self.writer, user, id)?.ok_or_else(not_found)?;
         let tip = self.cache.tip(&self.writer, id)?;
         let seq = wanted.min(own.hull(tip.head).last);
+        let mut commit = Commit::new();
+        let mut about = Vec::new();
+        let mut changed = false;
+        // Marking anew what is marked already says that it is not to be shown as unread.
+        if own.marked_unread && wanted >= own.read_seq {
+            own.marked_unread = false;
+            changed = true;
+            about.push(About::Read);
+        }
         if seq > own.read_seq {
-            let ordinal = if seq == tip.head { tip.ordinal } else { self.ordinal_at(id, seq)? };
+            let ordinal = self.ordinal_at(id, seq)?;
             own.mark_read(seq, ordinal);
-            let key = (caller.user.clone(), id.clone());
-            match self.read_entries.silent.get_mut(&key) {
-                Some(waiting) => {
-                    *waiting = true;
-                    self.write_membership(&caller.user, id, &own)?;
-                }
-                None => {
-                    self.announce(now, &caller.user, id, own.clone())?;
-                }
+            self.forget_mentions(user, id, &mut own, &mut commit)?;
+            changed = true;
+            let topic = (user.clone(), id.clone(), About::Read);
+            if about.is_empty() && !self.held.must_wait(&topic) {
+                about.push(About::Read);
             }
         }
-        Ok(Answer::Reply(Reply::MarkRead {
-            read_seq: own.read_seq,
-            unread: own.unread(tip.ordinal),
-            unread_total: self.unread_of_all(&caller.user)?.0,
-        }))
+        if peer_visible && seq > own.peer_visible_seq && self.peer(user, id)?.is_some() {
+            own.peer_visible_seq = seq;
+            changed = true;
+            let topic = (user.clone(), id.clone(), About::PeerRead);
+            if !self.held.must_wait(&topic) {
+                about.push(About::PeerRead);
+            }
+        }
+        let read_seq = own.read_seq;
+        let unread = self.count(user, id, &own, tip)?.unread;
+        if changed {
+            self.write_own(now, user, id, own, commit, &about)?;
+        }
+        let unread_total = self.unread_of_all(user)?.0;
+        Ok(Answer::Reply(Reply::MarkRead { read_seq, unread, unread_total }))
     }
 
     pub(super) fn mark_unread(
         &mut self,
-        _now: Now,
-        _caller: &Caller,
-        _id: &ConversationId,
+        now: Now,
+        caller: &Caller,
+        id: &ConversationId,
     ) -> Result<Answer, Stop> {
-        Err(super::off("mark_unread"))
+        let user = &caller.user;
+        let mut own = open::membership(&self.writer, user, id)?.ok_or_else(not_found)?;
+        if own.marked_unread {
+            return Ok(Answer::Reply(Reply::Done { inbox_seq: InboxSeq::ZERO }));
+        }
+        own.marked_unread = true;
+        let inbox_seq = self.next_inbox_seq(user)?;
+        self.write_own(now, user, id, own, Commit::new(), &[About::Read])?;
+        Ok(Answer::Reply(Reply::Done { inbox_seq }))
     }
 
-    fn ordinal_at(&self, id: &ConversationId, seq: HistorySeq) -> Result<u64, StoreError> {
+    /// The ordinal at a row that is there.
+    pub(super) fn ordinal_at(
+        &mut self,
+        id: &ConversationId,
+        seq: HistorySeq,
+    ) -> Result<u64, StoreError> {
+        let tip = self.cache.tip(&self.writer, id)?;
+        if seq == tip.head {
+            return Ok(tip.ordinal);
+        }
         let log = LogKey::history(id);
         // A damaged row does not lose the count: the row before it has it, but for one.
         for at in (1..=seq.number()).rev().take(64) {
@@ -117,63 +108,104 @@ impl Engine {
         Ok(0)
     }
 
-    fn write_membership(
-        &mut self,
-        user: &UserId,
-        id: &ConversationId,
-        own: &Membership,
-    ) -> Result<(), StoreError> {
-        let mut commit = Commit::new();
-        commit.put(Table::Membership, membership_key(user, id), own.encode());
-        self.writer.stage(&commit)
+    /// The other user of a direct conversation.
+    fn peer(&mut self, user: &UserId, id: &ConversationId) -> Result<Option<UserId>, StoreError> {
+        let Some(open) = self.cache.open(&self.writer, id)? else { return Ok(None) };
+        if open.row.kind != ConversationKind::Direct {
+            return Ok(None);
+        }
+        Ok(open.members.iter().map(|(other, _)| other).find(|other| *other != user).cloned())
     }
 
-    /// Writes the marker and the entry that tells of it; the next one has to wait.
-    fn announce(
+    /// Writes a user's row, and entries that tell of it; the next ones have to wait.
+    fn write_own(
         &mut self,
         now: Now,
         user: &UserId,
         id: &ConversationId,
         mut own: Membership,
+        mut commit: Commit,
+        about: &[About],
     ) -> Result<(), StoreError> {
-        own.announced_seq = own.read_seq;
-        let mut commit = Commit::new();
+        let conversation = id.clone();
+        for about in about {
+            let (inbox, kind) = match about {
+                About::Read => {
+                    own.announced_seq = own.read_seq;
+                    let Membership { read_seq, marked_unread, .. } = own;
+                    let conversation = conversation.clone();
+                    (user.clone(), EntryKind::Read { conversation, read_seq, marked_unread })
+                }
+                About::PeerRead => {
+                    let read_seq = own.peer_visible_seq;
+                    own.peer_told_seq = read_seq;
+                    let Some(peer) = self.peer(user, id)? else { continue };
+                    let (user, conversation) = (user.clone(), conversation.clone());
+                    (peer, EntryKind::PeerRead { conversation, user, read_seq })
+                }
+                About::Preferences => continue,
+            };
+            commit.append(LogKey::inbox(&inbox), inbox::encode(&Entry { time: now.wall, kind }));
+            self.effects.inboxes.insert(inbox);
+        }
         commit.put(Table::Membership, membership_key(user, id), own.encode());
-        let kind = EntryKind::Read {
-            conversation: id.clone(),
-            read_seq: own.read_seq,
-            marked_unread: own.marked_unread,
-        };
-        commit.append(LogKey::inbox(user), inbox::encode(&Entry { time: now.wall, kind }));
         self.writer.stage(&commit)?;
-        self.effects.inboxes.insert(user.clone());
-        self.read_entries.quiet(now.mono, user.clone(), id.clone());
-        Ok(())
-    }
-
-    pub(super) fn write_read_entries(&mut self, now: Now) -> Result<(), StoreError> {
-        for (user, id) in self.read_entries.take_due(now.mono) {
-            if let Some(own) = open::membership(&self.writer, &user, &id)?
-                && own.announced_seq < own.read_seq
-            {
-                self.announce(now, &user, &id, own)?;
-            }
+        for about in about {
+            self.held.told(now.mono, (user.clone(), conversation.clone(), *about));
         }
         Ok(())
     }
 
-    /// Makes up for entries that a crash kept from being written.
-    pub(super) fn announce_reads(&mut self, now: Now, user: &UserId) -> Result<(), StoreError> {
-        let rows = self.writer.rows(Table::Membership, &user_prefix(user), &[], usize::MAX)?;
-        for (key, row) in rows {
-            let own = Membership::decode(row)?;
-            let Some(id) = second_id::<ConversationId>(&key) else { continue };
-            if own.announced_seq < own.read_seq
-                && !self.read_entries.silent.contains_key(&(user.clone(), id.clone()))
-            {
-                self.announce(now, user, &id, own)?;
-            }
+    /// Writes entries whose time has come.
+    pub(super) fn write_held(&mut self, now: Now) -> Result<(), StoreError> {
+        for topic in self.held.take_due(now.mono) {
+            self.tell(now, topic)?;
         }
         Ok(())
+    }
+
+    /// Writes every entry that is held back.
+    pub(super) fn write_all_held(&mut self, now: Now) -> Result<(), StoreError> {
+        for topic in self.held.take_all() {
+            self.tell(now, topic)?;
+        }
+        Ok(())
+    }
+
+    fn tell(&mut self, now: Now, (user, id, about): Topic) -> Result<(), StoreError> {
+        if let About::Preferences = about {
+            return self.tell_preferences(now, &user, &id);
+        }
+        match open::membership(&self.writer, &user, &id)? {
+            Some(own) if is_untold(&own, about) => {
+                self.write_own(now, &user, &id, own, Commit::new(), &[about])
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes up for entries about this user's state that a crash kept from being written.
+    pub(super) fn make_up_for(&mut self, now: Now, user: &UserId) -> Result<(), StoreError> {
+        for (id, own) in self.memberships(user)? {
+            let untold = |about: &About| {
+                let topic = (user.clone(), id.clone(), *about);
+                is_untold(&own, *about) && !self.held.is_silent(&topic)
+            };
+            let about: Vec<About> =
+                [About::Read, About::PeerRead].into_iter().filter(untold).collect();
+            if !about.is_empty() {
+                self.write_own(now, user, &id, own, Commit::new(), &about)?;
+            }
+        }
+        self.make_up_for_preferences(now, user)
+    }
+}
+
+/// Whether something of a user's row was never told.
+fn is_untold(own: &Membership, about: About) -> bool {
+    match about {
+        About::Read => own.announced_seq < own.read_seq,
+        About::PeerRead => own.peer_told_seq < own.peer_visible_seq,
+        About::Preferences => false,
     }
 }

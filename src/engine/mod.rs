@@ -9,7 +9,7 @@
 //! State it keeps of its own is a cache over the store ([`open`]) or may be lost without harm:
 //! cursors waiting to be written (a crash moves a cursor back, which means redelivery, never loss),
 //! who is online ([`presence`]: ends with the process, as the sessions do)
-//! and READ entries held back (the marker itself is durable at once; the entry is made up for when
+//! and entries held back ([`held`]: what they tell is durable at once; the entry is made up for when
 //! the user's next device connects).
 
 mod attach;
@@ -17,9 +17,11 @@ mod command;
 mod devices;
 mod effects;
 mod group;
+mod held;
 mod hide;
 mod lists;
 mod mark;
+mod mention;
 mod mutate;
 mod notice;
 mod open;
@@ -38,10 +40,10 @@ use std::time::Instant;
 use hashbrown::HashMap;
 
 pub use self::{
-    command::{Answer, Caller, Command, Compared, HistoryGrant, MutationGrant},
+    command::{Answer, Caller, Command, Compared, HistoryGrant, MutationGrant, ReadersGrant},
     effects::{Effects, PresenceChanges, Sign},
 };
-use self::{mark::ReadEntries, open::Cache};
+use self::{held::HeldBack, open::Cache};
 use crate::{
     ack::{AckConfig, DelayedAck},
     id::{DeviceId, Epoch, UserId},
@@ -115,7 +117,7 @@ pub struct Engine {
     seen: HashMap<(UserId, DeviceId), Timestamp>,
     cursor_timer: DelayedAck,
     presence: Presence,
-    read_entries: ReadEntries,
+    held: HeldBack,
     next_id: u64,
     reserved_ids: u64,
     effects: Effects,
@@ -137,7 +139,7 @@ impl Engine {
             seen: HashMap::new(),
             presence: Presence::default(),
             cursor_timer: DelayedAck::new(AckConfig::CURSORS),
-            read_entries: ReadEntries::default(),
+            held: HeldBack::default(),
             next_id,
             reserved_ids: next_id,
             effects: Effects::default(),
@@ -305,10 +307,10 @@ impl Engine {
     /// The next time [`Engine::on_timer`] has something to do.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        [self.cursor_timer.deadline(), self.read_entries.deadline()].into_iter().flatten().min()
+        [self.cursor_timer.deadline(), self.held.deadline()].into_iter().flatten().min()
     }
 
-    /// Writes cursors and READ entries whose time has come.
+    /// Writes cursors and entries held back whose time has come.
     ///
     /// # Errors
     /// When the store fails: final.
@@ -316,7 +318,7 @@ impl Engine {
         if self.cursor_timer.due(now.mono) {
             self.write_cursors()?;
         }
-        self.write_read_entries(now)
+        self.write_held(now)
     }
 
     /// Writes everything that waits for a timer: before a drain ends.
@@ -325,8 +327,7 @@ impl Engine {
     /// When the store fails: final.
     pub fn finish(&mut self, now: Now) -> Result<(), StoreError> {
         self.write_cursors()?;
-        self.read_entries.hurry(now.mono);
-        self.write_read_entries(now)
+        self.write_all_held(now)
     }
 
     /// Makes everything applied so far durable; returns what those who are online want to know.

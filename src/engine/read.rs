@@ -4,7 +4,7 @@
 //! joined here, when an entry is read (late binding), and always through [`super::sight`].
 
 use super::{
-    Answer, HistoryGrant, MutationGrant,
+    Answer, HistoryGrant, MutationGrant, preferences, readers,
     sight::{Sight, Sights},
 };
 use hashbrown::HashMap;
@@ -14,7 +14,7 @@ use crate::{
     id::{ConversationId, UserId},
     inbox,
     limits::{BATCH_BYTES_TARGET, HISTORY_PAGE_BYTES_DEFAULT},
-    message::{Entry, EntryKind, Message, MutationRef, Preferences},
+    message::{Entry, EntryKind, Message, MutationRef},
     refusal::{ErrorCode, Refusal},
     reply::{Batch, ConversationView, EntryView, PlacedMessage, Reply},
     request::Direction,
@@ -52,7 +52,7 @@ pub fn entries(
     let mut views = Vec::with_capacity(rows.len());
     let mut bytes = 0;
     for (_, entry) in rows {
-        let view = join(&mut sights, entry)?;
+        let view = join(reader, user, &mut sights, entry)?;
         bytes += weight(&view);
         if bytes > most.bytes && !views.is_empty() {
             break;
@@ -62,7 +62,12 @@ pub fn entries(
     Ok(Some(views))
 }
 
-fn join(sights: &mut Sights<'_>, entry: Option<Entry>) -> Result<EntryView, StoreError> {
+fn join(
+    reader: &Reader,
+    user: &UserId,
+    sights: &mut Sights<'_>,
+    entry: Option<Entry>,
+) -> Result<EntryView, StoreError> {
     let Some(Entry { time, kind }) = entry else {
         return Ok(EntryView::Hole { time: Timestamp::default(), detail: "damaged entry" });
     };
@@ -85,7 +90,10 @@ fn join(sights: &mut Sights<'_>, entry: Option<Entry>) -> Result<EntryView, Stor
             EntryView::PeerRead { time, conversation, user, read_seq }
         }
         EntryKind::Preferences { conversation } => {
-            EntryView::Preferences { time, conversation, preferences: Preferences::default() }
+            match preferences::read(reader, user, &conversation)? {
+                Some(preferences) => EntryView::Preferences { time, conversation, preferences },
+                None => EntryView::Hole { time, detail: "the preferences are damaged" },
+            }
         }
         EntryKind::Cleared { conversation, cleared_to } => {
             EntryView::Cleared { time, conversation, cleared_to }
@@ -138,6 +146,7 @@ pub fn complete(
         Answer::History(grant) => Some(page(reader, user, grant)?),
         Answer::Mutations(grant) => Some(mutations(reader, user, &grant)?),
         Answer::Messages(places) => Some(messages(reader, user, &places)?),
+        Answer::Readers(grant) => Some(readers::page(reader, &grant)?),
         Answer::Pull(after, head, limit) => {
             let most = ReadLimit { entries: limit as usize, bytes: BATCH_BYTES_TARGET };
             Some(match entries(reader, user, after, head, most, kept_max)? {
@@ -268,9 +277,11 @@ fn previews(reader: &Reader, user: &UserId, mut reply: Reply) -> Result<Reply, S
     };
     match &mut reply {
         Reply::ConversationPage { conversations, .. } => {
+            preferences::fill(reader, user, conversations.iter_mut())?;
             conversations.iter_mut().try_for_each(fill)?;
         }
         Reply::ConversationItems { items, .. } => {
+            preferences::fill(reader, user, items.iter_mut().flatten())?;
             items.iter_mut().flatten().try_for_each(fill)?;
         }
         _ => {}

@@ -114,13 +114,14 @@ impl Engine {
         );
         let ack = send_ack(&sent, false);
         self.remember(now, caller, &sent.into(), out_of_order, &mut commit)?;
+        let joining = self.first_membership(now);
+        self.note_mentions(&conversation, &open, seq, &message, &joining, &mut commit)?;
         // A sender has read what it writes, and its devices know that from the message itself.
-        let mut own = match open::membership(&self.writer, &caller.user, &conversation)? {
-            Some(own) => own,
-            None => self.first_membership(now),
-        };
+        let own = open::membership(&self.writer, &caller.user, &conversation)?;
+        let mut own = own.unwrap_or(joining);
         own.mark_read(seq, ordinal);
         own.announced_seq = own.read_seq;
+        self.forget_mentions(&caller.user, &conversation, &mut own, &mut commit)?;
         commit.put(Table::Membership, membership_key(&caller.user, &conversation), own.encode());
 
         self.writer.stage(&commit)?;
