@@ -93,7 +93,8 @@ pub const PUSH_TOKEN_BYTES_MAX: usize = 2048;
 pub const HINTS_MAX: usize = 1000;
 /// Most cursors of large conversations in a Hello. More: TOO_MANY_ITEMS.
 pub const HELLO_CURSORS_MAX: usize = 64;
-/// At most one READ entry per conversation in this time.
+/// At most one entry about a user's read marker, to its own devices and to the peer, and one about
+/// its preferences, per conversation in this time.
 pub const READ_ENTRY_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Ephemerals one session may send per second, sustained. More: RATE_LIMITED.

@@ -44,7 +44,7 @@ pub struct Membership {
     pub cleared_to: HistorySeq,
     /// The user wants it shown as unread.
     pub marked_unread: bool,
-    /// The newest message ever hidden from this user: nothing above it is.
+    /// The newest message ever hidden from this user: nothing above it is hidden.
     pub hidden_max: HistorySeq,
     /// How many messages were ever hidden from this user.
     pub hidden_count: u64,
@@ -177,14 +177,8 @@ impl Membership {
         self.intervals.iter().any(|i| i.first <= seq && i.last.is_none_or(|last| seq <= last))
     }
 
-    /// Countable messages after the read marker: a subtraction, so it cannot drift. `ordinal` is
-    /// that of the conversation's newest message.
-    #[must_use]
-    pub fn unread(&self, ordinal: u64) -> u64 {
-        self.visible_ordinal(ordinal).saturating_sub(self.read_ordinal)
-    }
-
-    /// The ordinal at the newest row the user may see.
+    /// The ordinal at the newest row the user may see. `ordinal` is that of the conversation's newest
+    /// message.
     #[must_use]
     pub fn visible_ordinal(&self, ordinal: u64) -> u64 {
         if self.is_member() { ordinal } else { self.left_ordinal }
@@ -306,12 +300,13 @@ mod tests {
 
     #[test]
     fn a_rejoined_member_sees_two_intervals_and_counts_only_the_new_one() {
+        let unread = |row: &Membership, ordinal| row.visible_ordinal(ordinal) - row.read_ordinal;
         let mut row = Membership::join(Role::Member, HistoryPolicy::SinceJoin, at(10), 10, NOW);
-        assert_eq!(row.unread(12), 2);
+        assert_eq!(unread(&row, 12), 2);
         row.leave(at(12), 12, NONE);
-        assert_eq!((row.unread(40), row.sees(at(12)), row.sees(at(13))), (2, true, false));
+        assert_eq!((unread(&row, 40), row.sees(at(12)), row.sees(at(13))), (2, true, false));
         row.rejoin(Role::Member, HistoryPolicy::SinceJoin, at(20), 20, NOW);
-        assert_eq!(row.unread(20), 0);
+        assert_eq!(unread(&row, 20), 0);
         let seen: Vec<u64> = (1..=25).filter(|seq| row.sees(at(*seq))).collect();
         assert_eq!(seen, [11, 12, 21, 22, 23, 24, 25]);
         assert_eq!(row.hull(at(25)), Span { first: at(11), last: at(25) });
