@@ -4,7 +4,7 @@
 //! that moment. What waits for a session is the newest state of each device, so however fast a
 //! device comes and goes and however slowly a follower reads, its last word arrives.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use bytes::Bytes;
 
@@ -135,7 +135,7 @@ impl Engine {
             ));
         }
         let mut snapshot = Vec::new();
-        for user in users {
+        for user in users.iter().collect::<BTreeSet<_>>() {
             let shared = self.shared(&caller.user, user, None)?;
             if shared.is_some() || caller.user == *user {
                 snapshot.extend(self.presence.sessions(user).iter().map(|o| o.seen(user)));

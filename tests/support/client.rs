@@ -15,10 +15,10 @@ use prost::Message as _;
 use roamd::{
     refusal::ErrorCode,
     wire::proto::{
-        self, CaughtUp, ClientFrame, Conversation, Direction, Entry, FetchHistory, GetUnread,
-        GoAway, Hello, HistoryPage, ListConversations, Message, Ping, Position, Resume, Send,
-        SendAck, ServerFrame, SyncBatch, TooLong, Welcome, client_frame::Body, entry::Kind,
-        send::To, server_frame::Body as ReplyBody,
+        self, CaughtUp, ClientFrame, Conversation, DevicePresence, Direction, Entry, EphemeralPush,
+        FetchHistory, GetUnread, GoAway, Hello, HistoryPage, ListConversations, Message, Ping,
+        Position, Resume, Send, SendAck, ServerFrame, SyncBatch, TooLong, Welcome,
+        client_frame::Body, entry::Kind, send::To, server_frame::Body as ReplyBody,
     },
 };
 
@@ -68,6 +68,10 @@ pub struct Client {
     pub inbox: Vec<(u64, Entry)>,
     /// First and last number and head of every batch received.
     pub batches: Vec<(u64, u64, u64)>,
+    /// Every change of presence that was pushed.
+    pub presence: Vec<DevicePresence>,
+    /// Every ephemeral that was pushed.
+    pub ephemerals: Vec<EphemeralPush>,
     caught_up: VecDeque<CaughtUp>,
     too_long: VecDeque<TooLong>,
     replies: HashMap<u64, ReplyBody>,
@@ -89,6 +93,8 @@ impl Client {
             seq: 0,
             inbox: Vec::new(),
             batches: Vec::new(),
+            presence: Vec::new(),
+            ephemerals: Vec::new(),
             caught_up: VecDeque::new(),
             too_long: VecDeque::new(),
             replies: HashMap::new(),
@@ -347,6 +353,11 @@ impl Client {
                 self.caught_up.push_back(state);
             }
             ReplyBody::TooLong(too_long) => self.too_long.push_back(too_long),
+            ReplyBody::PresencePush(push) => {
+                assert!(!push.devices.is_empty(), "a push of nothing");
+                self.presence.extend(push.devices);
+            }
+            ReplyBody::EphemeralPush(push) => self.ephemerals.push(push),
             ReplyBody::GoAway(go_away) => self.go_away = Some(go_away),
             ReplyBody::Error(_) => {}
             other => panic!("nobody asked: {other:?}"),
