@@ -53,7 +53,7 @@ pub fn entries(
     let mut bytes = 0;
     for (_, entry) in rows {
         let view = join(reader, user, &mut sights, entry)?;
-        bytes += weight(&view);
+        bytes += view.weight();
         if bytes > most.bytes && !views.is_empty() {
             break;
         }
@@ -106,24 +106,6 @@ fn join(
         }
         EntryKind::Unknown => EntryView::Hole { time, detail: "entry of a newer version" },
     })
-}
-
-/// About how many bytes an entry takes on the wire.
-fn weight(view: &EntryView) -> usize {
-    match view {
-        EntryView::Message { message, .. } | EntryView::Edited { message, .. } => {
-            message_weight(message)
-        }
-        EntryView::Membership { change, .. } => 128 + 66 * change.users.len(),
-        EntryView::Hidden { seqs, .. } => 96 + 10 * seqs.len(),
-        EntryView::Preferences { preferences, .. } => 128 + preferences.draft.len(),
-        EntryView::Notice { notice, .. } => 256 + notice.content.len(),
-        EntryView::Recalled { .. } | EntryView::Deleted { .. } | EntryView::PeerRead { .. } => 192,
-        EntryView::Read { .. }
-        | EntryView::Cleared { .. }
-        | EntryView::Mode { .. }
-        | EntryView::Hole { .. } => 96,
-    }
 }
 
 fn message_weight(placed: &PlacedMessage) -> usize {

@@ -175,6 +175,32 @@ pub enum EntryView {
     },
 }
 
+impl EntryView {
+    /// An upper bound of the bytes this entry takes in a frame: what a batch is cut by.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        // Times, sequences and the keys and lengths around them; an id of 64 bytes takes 66.
+        const FIXED: usize = 64;
+        const ID: usize = 66;
+        match self {
+            Self::Message { message, .. } | Self::Edited { message, .. } => {
+                message.message.as_ref().map_or(FIXED, Message::weight)
+            }
+            Self::Membership { change, .. } => {
+                FIXED + (2 + change.users.len()) * ID + change.title.len()
+            }
+            Self::Hidden { seqs, .. } => FIXED + ID + 10 * seqs.len(),
+            Self::Preferences { preferences, .. } => FIXED + ID + preferences.draft.len(),
+            Self::Notice { notice, .. } => {
+                FIXED + ID + notice.content_type.len() + notice.content.len()
+            }
+            Self::Recalled { .. } | Self::Deleted { .. } | Self::PeerRead { .. } => FIXED + 2 * ID,
+            Self::Read { .. } | Self::Cleared { .. } | Self::Mode { .. } => FIXED + ID,
+            Self::Hole { detail, .. } => FIXED + detail.len(),
+        }
+    }
+}
+
 /// A system notice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NoticeView {

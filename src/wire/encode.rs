@@ -1,8 +1,9 @@
 //! Replies to server frames, and the client's frames for the client library.
 //!
 //! The promise kept here: no frame passes [`SERVER_FRAME_BYTES_MAX`]. A stream batch over it becomes
-//! several frames, an answer to SyncPull becomes shorter (both say exactly the same to a client,
-//! because a batch tells where it ends), and any other reply over it becomes an error that says so.
+//! several frames, and so does presence; a page that tells where it ends becomes shorter (answers to
+//! SyncPull, FetchMutations, FetchMessages, GetUnread); any other reply over it becomes an error that
+//! says so.
 
 use bytes::BytesMut;
 use prost::Message;
@@ -10,8 +11,8 @@ use prost::Message;
 use crate::{
     limits::SERVER_FRAME_BYTES_MAX,
     refusal::{ErrorCode, Refusal, Retry},
-    reply::{Batch, EntryView, PlacedMessage, Reply},
-    seq::MutationSeq,
+    reply::{Batch, ConversationUnread, DevicePresence, EntryView, PlacedMessage, Reply},
+    seq::{InboxSeq, MutationSeq},
     wire::{
         frame::encode_delimited,
         proto::{self, server_frame::Body},
@@ -33,11 +34,11 @@ mod number {
     pub(super) const PULLED: u32 = 38;
 }
 
-/// Bytes of a frame that holds a batch, apart from its entries: request id, keys, lengths and four
-/// sequence numbers.
-const BATCH_FRAME_BYTES: usize = 80;
+/// Bytes of a frame that holds a list, apart from its elements: request id, keys, lengths and four
+/// numbers.
+const LIST_FRAME_BYTES: usize = 80;
 
-/// Appends `reply` as one delimited frame; a stream batch may need more than one.
+/// Appends `reply` as one delimited frame; a stream batch and presence may need more than one.
 ///
 /// `req_id` is 0 for what was not asked for.
 pub fn encode_server(req_id: u64, reply: &Reply, out: &mut BytesMut) {
@@ -108,12 +109,8 @@ pub fn encode_server(req_id: u64, reply: &Reply, out: &mut BytesMut) {
                 next_page_token: next_page_token.clone(),
             })
         }
-        Reply::PresenceSnapshot(devices) => Body::PresenceSnapshot(proto::PresenceSnapshot {
-            devices: devices.iter().map(to::device_presence).collect(),
-        }),
-        Reply::PresencePush(devices) => Body::PresencePush(proto::PresencePush {
-            devices: devices.iter().map(to::device_presence).collect(),
-        }),
+        Reply::PresenceSnapshot(devices) => return write_presence(Some(req_id), devices, out),
+        Reply::PresencePush(devices) => return write_presence(None, devices, out),
         Reply::DevicePage(devices) => Body::DevicePage(proto::DevicePage {
             devices: devices.iter().map(to::device).collect(),
         }),
@@ -154,15 +151,9 @@ pub fn encode_server(req_id: u64, reply: &Reply, out: &mut BytesMut) {
                 position: position.number(),
             })
         }
-        Reply::Unread { total, conversations, position, explain } => Body::Unread(proto::Unread {
-            unread_total: *total,
-            conversations: conversations
-                .iter()
-                .map(|view| to::conversation_unread(view, *explain))
-                .collect(),
-            position: position.number(),
-            complete: true,
-        }),
+        Reply::Unread { total, conversations, position, explain } => {
+            Body::Unread(unread(*total, conversations, *position, *explain))
+        }
         Reply::MemberPage { members, next_page_token, member_count, version } => {
             Body::MemberPage(proto::MemberPage {
                 members: members.iter().map(to::member).collect(),
@@ -232,6 +223,59 @@ fn write_pulled(req_id: u64, batch: &Batch, out: &mut BytesMut) {
     FrameFields { req_id, number: number::PULLED, body: &part }.write_delimited(out);
 }
 
+/// As many conversations as fit one frame: `complete` tells whether that is all.
+fn unread(
+    total: u64,
+    conversations: &[ConversationUnread],
+    position: InboxSeq,
+    explain: bool,
+) -> proto::Unread {
+    let all = conversations.len();
+    let views = conversations.iter().map(|view| to::conversation_unread(view, explain));
+    let mut left = SERVER_FRAME_BYTES_MAX - LIST_FRAME_BYTES;
+    let conversations: Vec<_> =
+        views.take_while(|view| take(&mut left, element_len(view))).collect();
+    let complete = conversations.len() == all;
+    proto::Unread { unread_total: total, conversations, position: position.number(), complete }
+}
+
+/// Devices in as many frames as they need. What does not fit the answer to a subscription comes as
+/// pushes right behind it, which say the same.
+fn write_presence(snapshot: Option<u64>, devices: &[DevicePresence], out: &mut BytesMut) {
+    let mut snapshot = snapshot;
+    let mut devices = devices.iter().map(to::device_presence).peekable();
+    loop {
+        let mut left = SERVER_FRAME_BYTES_MAX - LIST_FRAME_BYTES;
+        let mut part = Vec::new();
+        while let Some(device) = devices.next_if(|device| take(&mut left, element_len(device))) {
+            part.push(device);
+        }
+        match snapshot.take() {
+            Some(req_id) => {
+                let snapshot = proto::PresenceSnapshot { devices: part };
+                write_body(req_id, Body::PresenceSnapshot(snapshot), out);
+            }
+            None => write_body(0, Body::PresencePush(proto::PresencePush { devices: part }), out),
+        }
+        if devices.peek().is_none() {
+            return;
+        }
+    }
+}
+
+/// Takes `len` from what is left, if it is there.
+fn take(left: &mut usize, len: usize) -> bool {
+    let rest = left.checked_sub(len);
+    *left = rest.unwrap_or(*left);
+    rest.is_some()
+}
+
+/// Bytes of an element of a list, key and length included; its field number is below 16.
+fn element_len(element: &impl Message) -> usize {
+    let len = element.encoded_len();
+    1 + prost::length_delimiter_len(len) + len
+}
+
 /// As many mutations as fit one frame: a page tells where to go on.
 fn write_mutations(
     req_id: u64,
@@ -240,7 +284,7 @@ fn write_mutations(
     complete: bool,
     out: &mut BytesMut,
 ) {
-    let mut bytes = BATCH_FRAME_BYTES;
+    let mut bytes = LIST_FRAME_BYTES;
     let fitting = mutations.iter().take_while(|item| {
         bytes += mutation_len(item);
         bytes <= SERVER_FRAME_BYTES_MAX
@@ -258,14 +302,14 @@ fn write_mutations(
 
 /// Every item has its place; those that would not fit say so.
 fn write_items(req_id: u64, items: &[Option<PlacedMessage>], out: &mut BytesMut) {
-    let body = ItemsFields { items, bytes_max: SERVER_FRAME_BYTES_MAX - BATCH_FRAME_BYTES };
+    let body = ItemsFields { items, bytes_max: SERVER_FRAME_BYTES_MAX - LIST_FRAME_BYTES };
     FrameFields { req_id, number: number::MESSAGE_ITEMS, body: &body }.write_delimited(out);
 }
 
 /// As many entries as fit one frame, and the others. At least one: an entry holds at most what fitted
 /// a client frame, and that is far below the limit.
 fn split_to_fit(entries: &[EntryView]) -> (&[EntryView], &[EntryView]) {
-    let mut bytes = BATCH_FRAME_BYTES;
+    let mut bytes = LIST_FRAME_BYTES;
     let fitting = entries
         .iter()
         .take_while(|entry| {

@@ -454,15 +454,17 @@ pub(super) struct ItemsFields<'a> {
 
 impl Fields for ItemsFields<'_> {
     fn run(&self, sink: &mut impl Sink) {
-        // What an item that is only marked takes.
-        const MARKED: usize = 4;
-        let mut left = self.bytes_max.saturating_sub(self.items.len() * MARKED);
+        // What an item takes that is absent, or only marked as skipped: it always has its room.
+        const EMPTY: usize = 4;
+        let mut left = self.bytes_max.saturating_sub(self.items.len() * EMPTY);
         for item in self.items {
-            let fields = ItemFields { message: item.as_ref(), skipped: false };
-            let len = fields.len() + 5;
-            if len <= left {
-                left -= len;
-                sink.nested(1, &fields);
+            let whole = ItemFields { message: item.as_ref(), skipped: false };
+            let mut more = Count(0);
+            more.nested(1, &whole);
+            let more = more.0.saturating_sub(EMPTY);
+            if more <= left {
+                left -= more;
+                sink.nested(1, &whole);
             } else {
                 sink.nested(1, &ItemFields { message: None, skipped: true });
             }

@@ -7,6 +7,7 @@
 mod histories;
 mod inboxes;
 mod members;
+mod own;
 mod sends;
 
 use std::collections::HashMap;
@@ -54,6 +55,10 @@ pub fn verify(store: &Store, progress: &mut dyn FnMut(&Counts)) -> Report {
     check.part(Table::Conversation.tree(), members::check_conversations);
     check.part(Table::Member.tree(), members::check_members);
     check.part(Table::Membership.tree(), members::check_memberships);
+    check.part(Table::Hidden.tree(), own::check_hidden);
+    check.part(Table::Mention.tree(), own::check_mentions);
+    check.part(Table::Preference.tree(), own::check_preferences);
+    check.part(Table::Membership.tree(), own::check_unread);
     check.part(LogKind::Inbox.tree(), inboxes::check);
     check.part(Table::Device.tree(), inboxes::check_devices);
     check.part(LogKind::Sent.tree(), sends::check);
