@@ -4,7 +4,7 @@ mod mutation;
 mod record;
 
 pub use self::{
-    mutation::{Change, Laid, Mutated, Mutation, laid},
+    mutation::{Change, Mutated, Mutation},
     record::{decode, encode},
 };
 use crate::{

@@ -1,11 +1,11 @@
 //! One log as values, page by page.
 
 use crate::{
-    history::{self, Laid},
+    history,
     id::{ConversationId, UserId},
     inbox,
     message::{Entry, Message},
-    seq::{HistorySeq, InboxSeq, MutationSeq, Span},
+    seq::{HistorySeq, InboxSeq, Span},
     store::{ReadLimit, Reader, StoreError, catalogue::LogKey},
 };
 
@@ -27,19 +27,8 @@ pub struct HistoryPage {
     pub first: HistorySeq,
     /// Newest row.
     pub last: HistorySeq,
-    /// In order.
-    pub rows: Vec<HistoryRow>,
-}
-
-/// A message of a history and what became of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HistoryRow {
-    /// Its place.
-    pub seq: HistorySeq,
-    /// As it was written; none = damaged.
-    pub message: Option<Message>,
-    /// Its latest change.
-    pub change: Laid,
+    /// In order; none = damaged.
+    pub messages: Vec<(HistorySeq, Option<Message>)>,
 }
 
 /// At most `entries` entries of the user's inbox after `after`.
@@ -76,10 +65,5 @@ pub fn history_page(
     let until = from.number().saturating_add(rows as u64).saturating_sub(1);
     let span = Span { first: from, last: last.min(HistorySeq::new(until)) };
     let messages = if rows == 0 { Vec::new() } else { history::read(reader, &log, span)? };
-    let row = |(seq, message)| {
-        let change = history::laid(reader, conversation, seq, MutationSeq::new(u64::MAX))?;
-        Ok(HistoryRow { seq, message, change })
-    };
-    let rows = messages.into_iter().map(row).collect::<Result<_, StoreError>>()?;
-    Ok(HistoryPage { first, last, rows })
+    Ok(HistoryPage { first, last, messages })
 }

@@ -16,10 +16,7 @@ use roamd::{
     wire,
 };
 
-use super::{
-    driver::{Found, same},
-    model::Model,
-};
+use super::{compare::same, driver::Found, model::Model};
 
 /// Where the conversation with the server stands.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,16 +1,17 @@
 //! The engine against a reference model, over random commands, crashes and restarts.
 //!
 //! `cargo test --test model` runs a slice. `MODEL_ROUNDS=1000` runs more seeds, `MODEL_SEED=n` runs
-//! one and tells every step, `MODEL_STEPS=n` changes the length of a run. A failure names its seed
-//! and the last steps before it.
+//! one and tells every step, `MODEL_STEPS=n` changes the length of a run, `MODEL_TALLY=1` says which
+//! answers came how often. A failure names its seed and the last steps before it.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail by panic")]
 
-mod answers;
 mod client;
+mod compare;
 mod dice;
 mod driver;
 mod found;
+mod kinds;
 mod model;
 mod plan;
 mod shell;
@@ -24,80 +25,6 @@ use driver::Driver;
 
 const ROUNDS: u64 = 150;
 const STEPS: u64 = 300;
-
-/// Kinds of answers that a slice must have met, or it proves less than it seems.
-const KINDS: &[&str] = &[
-    "AddMembers: Changed",
-    "AddMembers: FORBIDDEN",
-    "AddMembers: Limit",
-    "AddMembers: NOT_FOUND",
-    "AddMembers: Unchanged",
-    "Attach: CatchUp",
-    "Attach: TOO_MANY_DEVICES",
-    "Attach: TooLong(Ahead)",
-    "Attach: TooLong(ClientLimit)",
-    "Attach: TooLong(Epoch)",
-    "Attach: TooLong(NewDevice)",
-    "Attach: TooLong(Trimmed)",
-    "Attach: UpToDate",
-    "CaughtUp: done",
-    "CreateGroup: ALREADY_EXISTS",
-    "CreateGroup: FORBIDDEN",
-    "CreateGroup: IDEMPOTENCY_CONFLICT",
-    "CreateGroup: TOO_MANY_MEMBERS",
-    "CreateGroup: again",
-    "CreateGroup: done",
-    "FetchHistory: BELOW_FLOOR",
-    "FetchHistory: NOT_FOUND",
-    "FetchHistory: empty true",
-    "FetchHistory: page false",
-    "FetchHistory: page true",
-    "LeaveGroup: FORBIDDEN",
-    "LeaveGroup: NOT_FOUND",
-    "LeaveGroup: done",
-    "ListConversations: BAD_TOKEN",
-    "ListConversations: done",
-    "ListMembers: NOT_FOUND",
-    "ListMembers: done",
-    "MarkRead: NOT_FOUND",
-    "MarkRead: done",
-    "RemoveMembers: Changed",
-    "RemoveMembers: FORBIDDEN",
-    "RemoveMembers: Forbidden",
-    "RemoveMembers: NOT_FOUND",
-    "RemoveMembers: Unchanged",
-    "Resume: CatchUp",
-    "Resume: TooLong(Ahead)",
-    "Resume: TooLong(Trimmed)",
-    "Resume: UpToDate",
-    "Send: CONTENT_TOO_LARGE",
-    "Send: FORBIDDEN",
-    "Send: IDEMPOTENCY_CONFLICT",
-    "Send: INVALID_ARGUMENT",
-    "Send: NOT_FOUND",
-    "Send: STALE",
-    "Send: again",
-    "Send: done",
-    "SyncPull: RESYNC_NEEDED",
-    "SyncPull: done",
-    "closed: AckBeyondSent",
-    "closed: Draining",
-    "closed: ForbiddenScope",
-    "closed: HelloExpected",
-    "closed: HelloTimeout",
-    "closed: Idle",
-    "closed: Overloaded",
-    "closed: Quiet",
-    "closed: Replaced",
-    "closed: TokenExpired",
-    "closed: TooManyDevices",
-    "closed: Unauthenticated",
-    "closed: WrongState",
-    "frame: CaughtUp",
-    "frame: Resumed",
-    "frame: SyncBatch",
-    "frame: TooLong in the stream",
-];
 
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
@@ -143,8 +70,12 @@ fn the_engine_agrees_with_the_model() {
             panic!("\n{found}");
         }
     }
+    if std::env::var_os("MODEL_TALLY").is_some() {
+        eprintln!("{tally:#?}");
+    }
     if seeds >= ROUNDS && number("MODEL_STEPS").is_none() {
-        let missing: Vec<_> = KINDS.iter().filter(|kind| !tally.contains_key(**kind)).collect();
+        let missing: Vec<_> =
+            kinds::KINDS.iter().filter(|kind| !tally.contains_key(**kind)).collect();
         assert!(missing.is_empty(), "never seen: {missing:?}, only {tally:#?}");
     }
 }

@@ -535,7 +535,7 @@ impl Driver {
                 client.compared = Some(compared.clone());
                 session.handle_answer(now, number, Answer::Resumed(Box::new(compared)));
             }
-            Outcome::CaughtUp { seq, unread_total, changed, complete } => {
+            Outcome::CaughtUp { seq, unread_total, changed, complete, large } => {
                 let state = Reply::CaughtUp {
                     seq,
                     unread_total,
@@ -544,8 +544,7 @@ impl Driver {
                     hints: Vec::new(),
                 };
                 client.state = Some(state);
-                let answer =
-                    Answer::CaughtUp { seq, unread_total, changed, complete, large: Vec::new() };
+                let answer = Answer::CaughtUp { seq, unread_total, changed, complete, large };
                 session.handle_answer(now, number, answer);
             }
         }

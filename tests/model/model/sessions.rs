@@ -1,0 +1,135 @@
+//! Devices connect; time passes; the process ends.
+
+use std::time::Instant;
+
+use roamd::{
+    engine::{Caller, Compared, Now},
+    id::ClientMessageId,
+    limits::CURSOR_FLUSH_DELAY_MAX,
+    refusal::ErrorCode,
+    reply::{TooLongReason, Verdict},
+    request::Position,
+    seq::InboxSeq,
+};
+
+use super::{Model, Outcome, refused};
+
+impl Model {
+    pub(super) fn attach(
+        &mut self,
+        now: Now,
+        caller: &Caller,
+        resume: Option<Position>,
+        missed_max: u64,
+    ) -> Outcome {
+        let device = (caller.user.clone(), caller.device.clone());
+        let have = self.devices.keys().filter(|(user, _)| *user == caller.user).count();
+        if !self.devices.contains_key(&device) && have >= self.limits.devices_per_user {
+            return refused(ErrorCode::TooManyDevices);
+        }
+        self.make_up(now, &caller.user);
+        let stored = self.devices.get(&device).copied().unwrap_or(0);
+        let mut cursor = stored.max(self.cursors.get(&device).copied().unwrap_or(0));
+        let compared = self.compare(now, caller, resume, missed_max, cursor);
+        if let (Some(at), Verdict::UpToDate | Verdict::CatchUp) = (resume, compared.verdict) {
+            cursor = cursor.max(at.seq.number());
+        }
+        self.devices.insert(device, cursor);
+        Outcome::Attached(compared)
+    }
+
+    pub(super) fn compare(
+        &mut self,
+        now: Now,
+        caller: &Caller,
+        resume: Option<Position>,
+        missed_max: u64,
+        cursor: u64,
+    ) -> Compared {
+        let oldest = now.wall.minus(self.limits.inbox_age);
+        if let Some(inbox) = self.inboxes.get_mut(&caller.user) {
+            while inbox.entries.get(inbox.trimmed as usize).is_some_and(|entry| entry.0 < oldest) {
+                inbox.trimmed += 1;
+            }
+        }
+        let (first, head) = (self.first(&caller.user), self.head(&caller.user));
+        let too_long = match resume {
+            None => Some(TooLongReason::NewDevice),
+            Some(at) if at.epoch != self.epoch => Some(TooLongReason::Epoch),
+            Some(at) if at.seq > head => Some(TooLongReason::Ahead),
+            Some(at) if at.seq.number() + 1 < first.number() => Some(TooLongReason::Trimmed),
+            Some(at) if missed_max > 0 && head.since(at.seq) > missed_max => {
+                Some(TooLongReason::ClientLimit)
+            }
+            Some(_) => None,
+        };
+        let verdict = match too_long {
+            Some(reason) => Verdict::TooLong(reason),
+            None if resume.is_some_and(|at| at.seq == head) => Verdict::UpToDate,
+            None => Verdict::CatchUp,
+        };
+        Compared {
+            epoch: self.epoch,
+            head,
+            first,
+            cursor: InboxSeq::new(cursor),
+            verdict,
+            snapshot: Default::default(),
+            unread_total: self.unread_total(&caller.user),
+            last_client_id: ClientMessageId::new(self.last_client_id(caller)),
+        }
+    }
+
+    pub(super) fn caught_up(&self, caller: &Caller) -> Outcome {
+        Outcome::CaughtUp {
+            seq: self.head(&caller.user),
+            unread_total: self.unread_total(&caller.user),
+            changed: self.unread_items(&caller.user),
+            complete: true,
+            large: self.large_of(&caller.user),
+        }
+    }
+
+    pub(super) fn cursor(&mut self, now: Now, caller: &Caller, seq: InboxSeq) -> Outcome {
+        let device = (caller.user.clone(), caller.device.clone());
+        let waiting = self.cursors.entry(device).or_default();
+        *waiting = (*waiting).max(seq.number());
+        self.cursors_due.get_or_insert(now.mono + CURSOR_FLUSH_DELAY_MAX);
+        Outcome::Nothing
+    }
+
+    /// When [`Model::on_timer`] next has something to do.
+    pub fn deadline(&self) -> Option<Instant> {
+        [self.silences_end(), self.cursors_due].into_iter().flatten().min()
+    }
+
+    pub fn on_timer(&mut self, now: Now) {
+        if self.cursors_due.is_some_and(|due| due <= now.mono) {
+            self.write_cursors();
+        }
+        self.end_silences(now);
+    }
+
+    fn write_cursors(&mut self) {
+        self.cursors_due = None;
+        for (device, seq) in std::mem::take(&mut self.cursors) {
+            if let Some(cursor) = self.devices.get_mut(&device) {
+                *cursor = (*cursor).max(seq);
+            }
+        }
+    }
+
+    /// An orderly stop writes what waits.
+    pub fn finish(&mut self, now: Now) {
+        self.write_cursors();
+        self.hurry(now);
+    }
+
+    /// What a process loses when it ends.
+    pub fn restart(&mut self) {
+        self.cursors.clear();
+        self.cursors_due = None;
+        self.quiet.clear();
+        self.grown.clear();
+    }
+}
