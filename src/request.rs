@@ -55,6 +55,22 @@ pub struct Hello {
     pub cursors: Vec<LargeCursor>,
     /// The application is in the background.
     pub background: bool,
+    /// What the client offers, as far as this server knows it; each once.
+    pub features: Vec<Feature>,
+}
+
+/// An ability that client and server may both have. It only tells: nothing is done differently for a
+/// client without it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Feature {
+    /// Conversations whose messages do not go to inboxes.
+    LargeGroups,
+    /// Who is there.
+    Presence,
+    /// Notifications by a hook.
+    Push,
+    /// Recall, edit, delete for everyone and the feed of them.
+    Mutations,
 }
 
 /// A place in a large conversation.

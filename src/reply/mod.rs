@@ -13,7 +13,7 @@ pub use self::view::{
 use crate::{
     id::{ClientMessageId, ConversationId, Epoch, MessageId, SessionId, UserId},
     refusal::Refusal,
-    request::LargeCursor,
+    request::{Feature, LargeCursor},
     seq::{HistorySeq, InboxSeq, MutationSeq},
     time::Timestamp,
 };
@@ -49,6 +49,8 @@ pub enum TooLongReason {
 pub struct Welcome {
     /// Agreed version.
     pub protocol: u32,
+    /// What both sides have.
+    pub features: Vec<Feature>,
     /// The new session.
     pub session: SessionId,
     /// The verified user.

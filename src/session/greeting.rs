@@ -52,6 +52,7 @@ impl Session {
         let left = Duration::from_millis(left).min(Duration::from_secs(30 * 24 * 3600));
         self.expires = now.mono.checked_add(left);
         self.wanted = hello.limits;
+        self.features = hello.features;
         let device = hello.device;
         let admin = claims.scopes.contains(Scope::Admin);
         self.caller = Some(Caller { user: claims.user, device, session: self.id, admin });
@@ -71,6 +72,7 @@ impl Session {
         let agreed = self.stream_limits();
         let welcome = Welcome {
             protocol: PROTOCOL,
+            features: self.features.clone(),
             session: self.id,
             user: caller.user.clone(),
             epoch: compared.epoch,

@@ -32,7 +32,7 @@ use crate::{
     limits::{HELLO_TIMEOUT, Limits},
     refusal::{ErrorCode, Refusal, Retry},
     reply::{EntryView, GoAwayReason, Reply},
-    request::{ClientLimits, Incoming, Position, Request},
+    request::{ClientLimits, Feature, Incoming, Position, Request},
     seq::InboxSeq,
     wire::Refused,
 };
@@ -97,6 +97,8 @@ pub struct Session {
     stream: Stream,
     epoch: Epoch,
     wanted: ClientLimits,
+    /// What the client offered and this server has.
+    features: Vec<Feature>,
     rates: Rates,
     /// Requests without a reply.
     outstanding: Vec<u64>,
@@ -120,6 +122,7 @@ impl Session {
             stream: Stream::default(),
             epoch: Epoch::default(),
             wanted: ClientLimits::default(),
+            features: Vec::new(),
             outstanding: Vec::new(),
             outputs: VecDeque::new(),
             silence: now.mono + HELLO_TIMEOUT,

@@ -35,6 +35,7 @@ fn hello(token: &str, protocol_max: u32) -> Request {
     Request::Hello(Hello {
         cursors: Vec::new(),
         background: false,
+        features: Vec::new(),
         protocol_min: protocol_max.min(1),
         protocol_max,
         token: token.into(),

@@ -13,7 +13,7 @@ use crate::{
     limits,
     message::{HistoryPolicy, Role},
     refusal::{ErrorCode, Refusal},
-    request::{Direction, LargeCursor, Position},
+    request::{Direction, Feature, LargeCursor, Position},
     seq::{HistorySeq, InboxSeq, MutationSeq},
     wire::proto,
 };
@@ -219,9 +219,19 @@ pub(super) fn history_policy(policy: i32, last_n: u32) -> Result<HistoryPolicy, 
 }
 
 /// What a client offers: features of a later protocol are passed over, "unspecified" is a mistake.
-pub(super) fn features(offered: &[i32]) -> Result<(), Refusal> {
-    if offered.contains(&(proto::Feature::Unspecified as i32)) {
-        return Err(invalid("features", "contains 0"));
+pub(super) fn features(offered: &[i32]) -> Result<Vec<Feature>, Refusal> {
+    let mut features = Vec::new();
+    for number in offered {
+        features.extend(match proto::Feature::try_from(*number) {
+            Ok(proto::Feature::Unspecified) => return Err(invalid("features", "contains 0")),
+            Ok(proto::Feature::LargeGroups) => Some(Feature::LargeGroups),
+            Ok(proto::Feature::Presence) => Some(Feature::Presence),
+            Ok(proto::Feature::Push) => Some(Feature::Push),
+            Ok(proto::Feature::Mutations) => Some(Feature::Mutations),
+            Err(_) => None,
+        });
     }
-    Ok(())
+    features.sort_unstable();
+    features.dedup();
+    Ok(features)
 }

@@ -243,7 +243,6 @@ fn hello(body: proto::Hello) -> Result<Request, Refusal> {
     if body.protocol_max < body.protocol_min {
         return Err(args::invalid("protocol_max", "is below protocol_min"));
     }
-    args::features(&body.features)?;
     let limits = body.limits.unwrap_or_default();
     Ok(Request::Hello(Hello {
         protocol_min: body.protocol_min,
@@ -260,6 +259,7 @@ fn hello(body: proto::Hello) -> Result<Request, Refusal> {
         },
         cursors: args::cursors(&body.conversation_cursors)?,
         background: body.background,
+        features: args::features(&body.features)?,
     }))
 }
 

@@ -11,7 +11,7 @@ use crate::{
         MemberOutcome, MemberView, PlacedMessage, PresenceState, ServerLimits, TooLongReason,
         Verdict, Welcome,
     },
-    request::LargeCursor,
+    request::{Feature, LargeCursor},
     wire::proto,
 };
 
@@ -41,7 +41,7 @@ pub(super) fn welcome(welcome: &Welcome) -> proto::Welcome {
     };
     proto::Welcome {
         protocol: welcome.protocol,
-        features: Vec::new(),
+        features: welcome.features.iter().map(|own| feature(*own).into()).collect(),
         session_id: welcome.session.number(),
         user_id: welcome.user.to_string(),
         epoch: welcome.epoch.number(),
@@ -55,6 +55,15 @@ pub(super) fn welcome(welcome: &Welcome) -> proto::Welcome {
         unread_total: welcome.unread_total,
         last_client_message_id: welcome.last_client_id.number(),
         server: concat!("roamd/", env!("CARGO_PKG_VERSION")).to_owned(),
+    }
+}
+
+fn feature(feature: Feature) -> proto::Feature {
+    match feature {
+        Feature::LargeGroups => proto::Feature::LargeGroups,
+        Feature::Presence => proto::Feature::Presence,
+        Feature::Push => proto::Feature::Push,
+        Feature::Mutations => proto::Feature::Mutations,
     }
 }
 

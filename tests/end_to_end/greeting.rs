@@ -151,7 +151,7 @@ fn features_nobody_knows_are_passed_over() {
     let daemon = Daemon::start();
     let features = vec![Feature::LargeGroups as i32, Feature::Push as i32, 4711];
     let client = daemon.open(Hello { features, ..daemon.greeting("alice", "phone") });
-    assert!(client.welcome.features.is_empty());
+    assert_eq!(client.welcome.features, [Feature::LargeGroups as i32, Feature::Push as i32]);
 }
 
 #[test]

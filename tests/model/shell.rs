@@ -218,6 +218,7 @@ impl Driver {
             limits,
             cursors: Vec::new(),
             background: false,
+            features: Vec::new(),
         };
         let line = format!("{id} connects: {caller:?} {resume:?} {limits:?} odd {odd}");
         self.note(line);

@@ -13,6 +13,7 @@ use roamd::{
         Batch, ConversationUnread, ConversationView, EntryView, GoAwayReason, PlacedMessage, Reply,
         ServerLimits, TooLongReason, Verdict, Welcome,
     },
+    request::Feature,
     seq::{HistorySeq, InboxSeq, MutationSeq},
     time::Timestamp,
     wire::{
@@ -67,6 +68,7 @@ fn opening() -> Vec<Example> {
             1,
             &Reply::Welcome(Box::new(Welcome {
                 protocol: 1,
+                features: vec![Feature::Presence, Feature::Mutations],
                 session: SessionId::new(77),
                 user: user("bob"),
                 epoch: Epoch::new(EPOCH),

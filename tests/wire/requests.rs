@@ -6,7 +6,7 @@ use roamd::{
     limits,
     message::HistoryPolicy,
     refusal::ErrorCode,
-    request::{Destination, Direction, Incoming, Request},
+    request::{Destination, Direction, Feature, Incoming, Request},
     wire::{
         self, Refused,
         proto::{self, client_frame::Body},
@@ -83,8 +83,9 @@ fn zero_asks_for_the_documented_default() {
 
 #[test]
 fn features_of_a_later_protocol_are_passed_over() {
-    let hello = proto::Hello { features: vec![1, 4, 77], ..crate::hostile::hello() };
-    assert!(matches!(request(Body::Hello(hello)), Request::Hello(_)));
+    let hello = proto::Hello { features: vec![4, 1, 77, 4], ..crate::hostile::hello() };
+    let Request::Hello(hello) = request(Body::Hello(hello)) else { panic!() };
+    assert_eq!(hello.features, [Feature::LargeGroups, Feature::Mutations]);
 }
 
 #[test]
