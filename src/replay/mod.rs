@@ -1,16 +1,19 @@
 //! Replay: real people's conversations through the real daemon, and a check of every device.
 //!
-//! Every nick of the logs is a user, every log a group with all of its nicks as members. Lines are
-//! sent by their author in the order of the file. At any time half of the users are offline: whoever
-//! has to speak comes back and catches up, and somebody else goes, properly or suddenly. One user in
-//! five has a second device that comes and goes on its own. In the end everybody comes back, and every
-//! device must have every message once and in order, every history must equal its log, and every
-//! unread count a recount. Whatever happens is drawn from one seed.
+//! Every nick of the logs is a user, every log a group with its nicks as members; some are added
+//! late, some leave. Lines are sent by their author in the order of the file. At any time half of the
+//! users are offline: whoever has to speak comes back and catches up, and somebody else goes, properly
+//! or suddenly. One user in five has a second device that comes and goes on its own. Now and then
+//! something is recalled, edited, deleted for all or for one, or marked as read on either device.
+//! In the end everybody comes back, and every device must have every message once and in order, as it
+//! is by then, and no other; every history must equal its log, and every unread count a recount.
+//! Whatever happens is drawn from one seed.
 
 pub mod log;
 pub mod names;
 pub mod server;
 
+mod acts;
 mod device;
 mod report;
 mod verdict;
@@ -102,8 +105,12 @@ struct User {
     devices: Vec<usize>,
     /// Per channel: the read marker this user must have.
     read: Vec<u64>,
-    /// In which channels.
+    /// In which channels, at the moment.
     member: Vec<bool>,
+    /// Per channel: the line before which the user is added; none = from the start.
+    added_at: Vec<Option<usize>>,
+    /// Per channel: the last line the user writes.
+    last_line: Vec<usize>,
 }
 
 struct Replay<'a> {
@@ -197,6 +204,8 @@ impl<'a> Replay<'a> {
                             devices: own,
                             read: vec![0; channels.len()],
                             member: vec![false; channels.len()],
+                            added_at: vec![None; channels.len()],
+                            last_line: vec![0; channels.len()],
                         });
                         index.insert(id, user);
                         user
@@ -205,6 +214,7 @@ impl<'a> Replay<'a> {
                 users[user].member[number] = true;
                 here.push(user);
             }
+            acts::plan(&mut dice, &mut users, number, channel, &here);
             people.push(here);
         }
         // A fresh name each time, so that one daemon can be replayed to more than once.
@@ -230,7 +240,7 @@ impl<'a> Replay<'a> {
     }
 
     async fn create_group(&mut self, channel: usize) -> Result<(), ReplayError> {
-        let owner = self.people[channel][self.channels[channel].lines[0].author];
+        let owner = self.owner(channel);
         // Half of those who will be here are here.
         let mut here = self.people[channel].clone();
         while here.len() > self.people[channel].len() / 2 {
@@ -241,10 +251,16 @@ impl<'a> Replay<'a> {
         for user in here {
             self.come(user).await?;
         }
-        let mut user_ids: Vec<String> = self.people[channel]
+        let members: Vec<usize> = self.people[channel]
             .iter()
-            .map(|user| self.users[*user].id.as_str().to_owned())
+            .copied()
+            .filter(|user| self.users[*user].member[channel])
             .collect();
+        for user in &members {
+            self.world.joins(channel, self.users[*user].id.as_str());
+        }
+        let mut user_ids: Vec<String> =
+            members.iter().map(|user| self.users[*user].id.as_str().to_owned()).collect();
         user_ids.sort_unstable();
         user_ids.dedup();
         let create = proto::CreateGroup {
@@ -263,6 +279,7 @@ impl<'a> Replay<'a> {
 
     /// The author of a line says it.
     async fn say(&mut self, channel: usize, line: usize) -> Result<(), ReplayError> {
+        self.add_late(channel, line).await?;
         let line = &self.channels[channel].lines[line];
         let author = self.people[channel][line.author];
         if !self.online.contains(&author) {
@@ -287,37 +304,14 @@ impl<'a> Replay<'a> {
             self.world.complain(self.users[author].id.as_str(), text);
         }
         self.users[author].read[channel] = due;
-        self.somebody_reads(channel).await
+        self.somebody_reads(channel).await?;
+        self.somebody_changes(channel).await?;
+        self.somebody_leaves(channel, due as usize - 1).await
     }
 
-    /// Now and then somebody who is here marks as read what one of its devices has.
-    async fn somebody_reads(&mut self, channel: usize) -> Result<(), ReplayError> {
-        if !self.dice.random_ratio(1, 4) {
-            return Ok(());
-        }
-        let Some(user) = self.online.choose(&mut self.dice).copied() else { return Ok(()) };
-        let device = self.users[user].devices[0];
-        let seq = self.devices[device].storage.lock().next[channel].saturating_sub(1);
-        if seq == 0 {
-            return Ok(());
-        }
-        let marked = self.requests(user)?.mark_read(self.groups[channel].as_str(), seq).await;
-        let marked = match marked {
-            Ok(marked) => marked,
-            // The daemon may have been killed: then the answer is unknown, so it is asked for.
-            Err(_) => {
-                self.requests(user)?.mark_read(self.groups[channel].as_str(), seq).await.map_err(
-                    |error| ReplayError::Client { what: "marking as read".into(), error },
-                )?
-            }
-        };
-        let read = self.users[user].read[channel].max(seq);
-        self.users[user].read[channel] = read;
-        if marked.read_seq != read {
-            let text = format!("read marker at {} instead of {read}", marked.read_seq);
-            self.world.complain(self.users[user].id.as_str(), text);
-        }
-        Ok(())
+    /// Who wrote the first line made the group, and stays.
+    fn owner(&self, channel: usize) -> usize {
+        self.people[channel][self.channels[channel].lines[0].author]
     }
 
     async fn come(&mut self, user: usize) -> Result<(), ReplayError> {

@@ -24,6 +24,22 @@ pub struct Report {
     pub fetched: u64,
     /// Messages that a snapshot and then the stream brought.
     pub repeated: u64,
+    /// Recalls, edits and deletions that reached devices, by the stream or the mutation feed.
+    pub changed: u64,
+    /// Messages recalled by their authors.
+    pub recalled: u64,
+    /// Edits by authors.
+    pub edited: u64,
+    /// Messages deleted for all.
+    pub deleted: u64,
+    /// Messages deleted for one user.
+    pub hidden: u64,
+    /// Read markers moved, from either device.
+    pub marked: u64,
+    /// Members that came late.
+    pub joined: u64,
+    /// Members that left.
+    pub left: u64,
     /// How often a device was told CaughtUp.
     pub catch_ups: u64,
     /// How often a device had to go back to the message index.
@@ -54,6 +70,14 @@ impl Default for Report {
             streamed: 0,
             fetched: 0,
             repeated: 0,
+            changed: 0,
+            recalled: 0,
+            edited: 0,
+            deleted: 0,
+            hidden: 0,
+            marked: 0,
+            joined: 0,
+            left: 0,
             catch_ups: 0,
             overflows: 0,
             reconnects: 0,
@@ -87,6 +111,14 @@ impl Report {
             "streamed_entries": self.streamed,
             "fetched_messages": self.fetched,
             "repeated_messages": self.repeated,
+            "changes_delivered": self.changed,
+            "recalled": self.recalled,
+            "edited": self.edited,
+            "deleted": self.deleted,
+            "hidden": self.hidden,
+            "marked_read": self.marked,
+            "joined_late": self.joined,
+            "left": self.left,
             "catch_ups": self.catch_ups,
             "overflow_fallbacks": self.overflows,
             "reconnects": self.reconnects,
@@ -109,6 +141,11 @@ impl fmt::Display for Report {
         row("messages", self.messages.to_string())?;
         row("stream deliveries", self.streamed.to_string())?;
         row("fetched from history", self.fetched.to_string())?;
+        row("recalled / edited", format!("{} / {}", self.recalled, self.edited))?;
+        row("deleted / hidden", format!("{} / {}", self.deleted, self.hidden))?;
+        row("changes delivered", self.changed.to_string())?;
+        row("joined late / left", format!("{} / {}", self.joined, self.left))?;
+        row("marked as read", self.marked.to_string())?;
         row("catch-ups", self.catch_ups.to_string())?;
         row("overflow fallbacks", self.overflows.to_string())?;
         row("reconnects", self.reconnects.to_string())?;

@@ -7,7 +7,7 @@ use indicatif::ProgressBar;
 use super::{
     Replay, ReplayError, Report,
     device::{Device, End},
-    world::{fingerprint, histogram},
+    world::histogram,
 };
 use crate::client::{Page, Requests};
 
@@ -22,12 +22,9 @@ impl Replay<'_> {
             while !self.is_complete(device) {
                 if Instant::now() >= deadline {
                     let user = &self.users[device.user];
-                    let text = format!(
-                        "has not got everything within {} s: {:?} of {:?}",
-                        self.options.patience.as_secs(),
-                        device.storage.lock().next,
-                        (0..self.groups.len()).map(|c| self.world.count(c)).collect::<Vec<_>>()
-                    );
+                    let behind = self.difference(device).unwrap_or_default();
+                    let waited = self.options.patience.as_secs();
+                    let text = format!("has not got everything within {waited} s: {behind}");
                     self.world.complain(&format!("{}/{}", user.id, device.name), text);
                     break;
                 }
@@ -38,17 +35,34 @@ impl Replay<'_> {
     }
 
     fn is_complete(&self, device: &Device) -> bool {
+        self.difference(device).is_none()
+    }
+
+    /// The first thing in which a device differs from what its user must have.
+    fn difference(&self, device: &Device) -> Option<String> {
+        let user = &self.users[device.user];
         let storage = device.storage.lock();
-        let member = &self.users[device.user].member;
-        (0..self.groups.len())
-            .filter(|channel| member[*channel])
-            .all(|channel| storage.next[channel] == self.world.count(channel) + 1)
+        for (channel, copy) in storage.channels.iter().enumerate() {
+            let group = &self.groups[channel];
+            for seq in 1..=self.world.count(channel) {
+                let (has, due) = (copy.kept(seq), self.world.truth(channel, user.id.as_str(), seq));
+                if has != due {
+                    return Some(format!("{group} {seq}: {has:?} instead of {due:?}"));
+                }
+            }
+            if copy.read != user.read[channel] {
+                let (has, due) = (copy.read, user.read[channel]);
+                return Some(format!("{group}: read up to {has} instead of {due}"));
+            }
+        }
+        None
     }
 
     pub(super) async fn check(&mut self, progress: &ProgressBar) -> Result<(), ReplayError> {
         for channel in 0..self.groups.len() {
-            let reader = self.people[channel][0];
-            self.check_history(channel, &self.requests(reader)?).await?;
+            let reader = self.owner(channel);
+            let name = self.users[reader].id.clone();
+            self.check_history(channel, name.as_str(), &self.requests(reader)?).await?;
         }
         progress.set_length(self.users.len() as u64);
         for user in 0..self.users.len() {
@@ -61,8 +75,13 @@ impl Replay<'_> {
         Ok(())
     }
 
-    /// The history equals the log.
-    async fn check_history(&self, channel: usize, requests: &Requests) -> Result<(), ReplayError> {
+    /// The history equals the log, with all that was changed since.
+    async fn check_history(
+        &self,
+        channel: usize,
+        reader: &str,
+        requests: &Requests,
+    ) -> Result<(), ReplayError> {
         let group = &self.groups[channel];
         let mut next = 1;
         loop {
@@ -72,9 +91,11 @@ impl Replay<'_> {
                 error,
             })?;
             for message in &page.messages {
-                let expected = self.world.expected(channel, next);
-                if message.history_seq != next || expected != Some(fingerprint(message)) {
-                    let text = format!("row {} is not line {next} of the log", message.history_seq);
+                let due = self.world.truth(channel, reader, next);
+                let has = self.world.judge(channel, reader, message, Instant::now());
+                if message.history_seq != next || has.as_ref() != Ok(&due) {
+                    let row = message.history_seq;
+                    let text = format!("row {row} is {has:?}, line {next} of the log {due:?}");
                     self.world.complain(group, text);
                 }
                 next += 1;
@@ -113,11 +134,8 @@ impl Replay<'_> {
             let group = &self.groups[channel];
             let told = unread.conversations.iter().find(|c| c.conversation_id == *group);
             let told = told.map_or(0, |count| count.unread);
-            let expected = if self.users[user].member[channel] {
-                self.world.count(channel) - self.users[user].read[channel]
-            } else {
-                0
-            };
+            let own = &self.users[user];
+            let expected = self.world.unread(channel, own.id.as_str(), own.read[channel]);
             if told != expected {
                 let text = format!("{told} unread in {group}, a recount gives {expected}");
                 self.world.complain(self.users[user].id.as_str(), text);
@@ -137,6 +155,7 @@ impl Replay<'_> {
             self.report.streamed += tally.streamed;
             self.report.fetched += tally.fetched;
             self.report.repeated += tally.repeated;
+            self.report.changed += tally.changed;
             self.report.catch_ups += tally.catch_ups;
             self.report.overflows += tally.overflows;
             self.report.reconnects += tally.reconnects;

@@ -1,32 +1,71 @@
-//! What is true, as far as everybody in a replay must agree: what was sent, and what was violated.
+//! What is true, as far as everybody in a replay must agree: what was sent and changed since, who may
+//! see it, and what was violated.
+//!
+//! A change is noted before it is asked for, because a device may hear of it before whoever asked, and
+//! again when it is acked: from then on whoever connects must get it.
 
-use std::{net::SocketAddr, sync::atomic::AtomicU64, sync::atomic::Ordering, time::Instant};
+use std::{
+    net::SocketAddr,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Instant,
+};
 
 use hashbrown::HashMap;
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::wire::proto::Message;
+use crate::wire::proto::{Message, MessageState};
 
 /// Violations kept as text; the rest is counted.
 const VIOLATIONS_TOLD: usize = 20;
+/// The end of a span that is still open.
+const OPEN: u64 = u64::MAX;
 
 #[derive(Debug)]
 pub(super) struct World {
     pub(super) address: SocketAddr,
     channels: HashMap<String, usize>,
     /// Per channel, what was given to the daemon to send, in order.
-    sent: Vec<Mutex<Vec<Sent>>>,
+    rows: Vec<Mutex<Vec<Row>>>,
+    /// Per channel, what each user may see.
+    sights: Vec<Mutex<HashMap<String, Sight>>>,
     violations: Mutex<Vec<String>>,
     violation_count: AtomicU64,
     pub(super) delivery: Mutex<Histogram<u64>>,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Sent {
-    fingerprint: u64,
+#[derive(Debug)]
+struct Row {
+    /// By revision.
+    versions: Vec<u64>,
     at: Instant,
+    gone: Option<Taken>,
+}
+
+/// A content that was taken away: asked for, and when that was acked.
+#[derive(Clone, Copy, Debug, Default)]
+struct Taken {
+    acked: Option<Instant>,
+}
+
+#[derive(Debug, Default)]
+struct Sight {
+    /// First and last visible row of each stay.
+    spans: Vec<(u64, u64)>,
+    hidden: HashMap<u64, Taken>,
+}
+
+/// What a device has, or must have, of one message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Kept {
+    /// Not even its place.
+    #[default]
+    Nothing,
+    /// The content.
+    Shown { fingerprint: u64, revision: u32 },
+    /// Its place: the content is gone, for all or for this user.
+    Blank,
 }
 
 impl World {
@@ -34,7 +73,8 @@ impl World {
         Self {
             address,
             channels: channels.iter().cloned().zip(0..).collect(),
-            sent: channels.iter().map(|_| Mutex::default()).collect(),
+            rows: channels.iter().map(|_| Mutex::default()).collect(),
+            sights: channels.iter().map(|_| Mutex::default()).collect(),
             violations: Mutex::default(),
             violation_count: AtomicU64::new(0),
             delivery: Mutex::new(histogram()),
@@ -45,25 +85,142 @@ impl World {
         self.channels.get(conversation).copied()
     }
 
-    /// Notes that the next message of a channel is given to the daemon; returns its place.
+    /// The next message of a channel is given to the daemon; returns its place.
     pub(super) fn sends(&self, channel: usize, fingerprint: u64) -> u64 {
-        let mut sent = self.sent[channel].lock();
-        sent.push(Sent { fingerprint, at: Instant::now() });
-        sent.len() as u64
+        let mut rows = self.rows[channel].lock();
+        rows.push(Row { versions: vec![fingerprint], at: Instant::now(), gone: None });
+        rows.len() as u64
     }
 
     pub(super) fn count(&self, channel: usize) -> u64 {
-        self.sent[channel].lock().len() as u64
+        self.rows[channel].lock().len() as u64
     }
 
-    pub(super) fn expected(&self, channel: usize, seq: u64) -> Option<u64> {
-        let index = usize::try_from(seq).ok()?.checked_sub(1)?;
-        self.sent[channel].lock().get(index).map(|sent| sent.fingerprint)
+    /// An edit is asked for.
+    pub(super) fn edits(&self, channel: usize, seq: u64, fingerprint: u64) {
+        if let Some(row) = self.rows[channel].lock().get_mut(index(seq)) {
+            row.versions.push(fingerprint);
+        }
+    }
+
+    /// A recall or a deletion for all is asked for; then, it is acked.
+    pub(super) fn takes(&self, channel: usize, seq: u64, acked: bool) {
+        if let Some(row) = self.rows[channel].lock().get_mut(index(seq)) {
+            let taken = row.gone.get_or_insert_default();
+            taken.acked = taken.acked.or_else(|| acked.then(Instant::now));
+        }
+    }
+
+    pub(super) fn is_gone(&self, channel: usize, seq: u64) -> bool {
+        self.rows[channel].lock().get(index(seq)).is_some_and(|row| row.gone.is_some())
+    }
+
+    /// A deletion for one user is asked for; then, it is acked.
+    pub(super) fn hides(&self, channel: usize, user: &str, seq: u64, acked: bool) {
+        let mut sights = self.sights[channel].lock();
+        let taken = sights.entry(user.to_owned()).or_default().hidden.entry(seq).or_default();
+        taken.acked = taken.acked.or_else(|| acked.then(Instant::now));
+    }
+
+    /// The user sees what is written from now on.
+    pub(super) fn joins(&self, channel: usize, user: &str) {
+        let first = self.count(channel) + 1;
+        self.sights[channel].lock().entry(user.to_owned()).or_default().spans.push((first, OPEN));
+    }
+
+    /// The user sees what was written until now.
+    pub(super) fn leaves(&self, channel: usize, user: &str) {
+        let last = self.count(channel);
+        if let Some(sight) = self.sights[channel].lock().get_mut(user)
+            && let Some(span) = sight.spans.last_mut()
+        {
+            span.1 = last;
+        }
+    }
+
+    /// The first message after this one that the user may see.
+    pub(super) fn next_visible(&self, channel: usize, user: &str, after: u64) -> Option<u64> {
+        let count = self.count(channel);
+        let sights = self.sights[channel].lock();
+        let spans = &sights.get(user)?.spans;
+        spans
+            .iter()
+            .map(|(first, last)| (*first.max(&(after + 1)), *last.min(&count)))
+            .find_map(|(first, last)| (first <= last).then_some(first))
+    }
+
+    pub(super) fn sees(&self, channel: usize, user: &str, seq: u64) -> bool {
+        let sights = self.sights[channel].lock();
+        let spans = sights.get(user).map(|sight| &sight.spans);
+        spans.into_iter().flatten().any(|(first, last)| (*first..=*last).contains(&seq))
+    }
+
+    /// What the user must have of a message in the end.
+    pub(super) fn truth(&self, channel: usize, user: &str, seq: u64) -> Kept {
+        if !self.sees(channel, user, seq) {
+            return Kept::Nothing;
+        }
+        let hidden = self.hidden(channel, user, seq).is_some();
+        match self.rows[channel].lock().get(index(seq)) {
+            Some(row) if row.gone.is_none() && !hidden => Kept::Shown {
+                fingerprint: row.versions.last().copied().unwrap_or_default(),
+                revision: row.versions.len() as u32 - 1,
+            },
+            Some(_) => Kept::Blank,
+            None => Kept::Nothing,
+        }
+    }
+
+    /// Messages after `read` that count for the user.
+    pub(super) fn unread(&self, channel: usize, user: &str, read: u64) -> u64 {
+        let all = read + 1..=self.count(channel);
+        all.filter(|seq| matches!(self.truth(channel, user, *seq), Kept::Shown { .. })).count()
+            as u64
+    }
+
+    /// Whether a message is one that the user may be given on a session that began at `since`.
+    pub(super) fn judge(
+        &self,
+        channel: usize,
+        user: &str,
+        message: &Message,
+        since: Instant,
+    ) -> Result<Kept, String> {
+        let (name, seq) = (&message.conversation_id, message.history_seq);
+        let hidden = self.hidden(channel, user, seq);
+        if !self.sees(channel, user, seq) {
+            return Err(format!("{name}: message {seq} is not this user's to see"));
+        }
+        let rows = self.rows[channel].lock();
+        let Some(row) = rows.get(index(seq)) else {
+            return Err(format!("{name}: message {seq} was never sent"));
+        };
+        if message.state() != MessageState::Normal {
+            if !message.content.is_empty() {
+                return Err(format!("{name}: message {seq} has content although it is gone"));
+            }
+            if row.gone.is_none() && hidden.is_none() {
+                return Err(format!("{name}: message {seq} is gone and nobody did it"));
+            }
+            return Ok(Kept::Blank);
+        }
+        let (fingerprint, revision) = (fingerprint(message), message.revision);
+        if row.versions.get(revision as usize) != Some(&fingerprint) {
+            return Err(format!("{name}: message {seq} is not what was sent"));
+        }
+        let before = |taken: Taken| taken.acked.is_some_and(|acked| acked < since);
+        if row.gone.is_some_and(before) || hidden.is_some_and(before) {
+            return Err(format!("{name}: message {seq} came although it was gone before"));
+        }
+        Ok(Kept::Shown { fingerprint, revision })
+    }
+
+    fn hidden(&self, channel: usize, user: &str, seq: u64) -> Option<Taken> {
+        self.sights[channel].lock().get(user)?.hidden.get(&seq).copied()
     }
 
     pub(super) fn delivered(&self, channel: usize, seq: u64, now: Instant) {
-        let index = (seq as usize).saturating_sub(1);
-        let at = self.sent[channel].lock().get(index).map(|sent| sent.at);
+        let at = self.rows[channel].lock().get(index(seq)).map(|row| row.at);
         if let Some(at) = at {
             let _ = self.delivery.lock().record(now.duration_since(at).as_micros() as u64);
         }
@@ -80,6 +237,10 @@ impl World {
     pub(super) fn violations(&self) -> (u64, Vec<String>) {
         (self.violation_count.load(Ordering::Relaxed), self.violations.lock().clone())
     }
+}
+
+fn index(seq: u64) -> usize {
+    usize::try_from(seq.wrapping_sub(1)).unwrap_or(usize::MAX)
 }
 
 /// Microseconds up to an hour, three digits.
