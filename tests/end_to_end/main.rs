@@ -26,3 +26,4 @@ mod roles;
 mod sending;
 mod sessions;
 mod unread;
+mod visibility;

@@ -80,6 +80,8 @@ pub struct Client {
     go_away: Option<GoAway>,
     over: bool,
     reset: bool,
+    /// Every frame as text, for those who search them.
+    heard: Option<String>,
 }
 
 impl Client {
@@ -103,7 +105,24 @@ impl Client {
             go_away: None,
             over: false,
             reset: false,
+            heard: None,
         }
+    }
+
+    /// Keeps every frame from now on as text.
+    pub fn record(&mut self) {
+        self.heard = Some(String::new());
+    }
+
+    /// Every frame since [`Client::record`].
+    pub fn heard(&self) -> String {
+        self.heard.clone().unwrap_or_default()
+    }
+
+    /// Until a recorded frame has this text in it.
+    #[track_caller]
+    pub fn wait_heard(&mut self, text: &str) {
+        self.wait(text, |client| client.heard().contains(text).then_some(()));
     }
 
     // What is said.
@@ -331,6 +350,9 @@ impl Client {
     #[track_caller]
     fn take(&mut self, ServerFrame { req_id, body }: ServerFrame) {
         let body = body.expect("a body");
+        if let Some(heard) = &mut self.heard {
+            heard.push_str(&format!("{req_id} {body:?}\n"));
+        }
         assert!(self.go_away.is_none(), "after GoAway: {body:?}");
         let fatal = self.error.as_ref().is_some_and(|error| error.fatal);
         assert!(!fatal || matches!(body, ReplyBody::GoAway(_)), "after a fatal error: {body:?}");
