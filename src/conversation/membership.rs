@@ -1,11 +1,13 @@
 //! What one user has to do with one conversation: the intervals it may read and its read marker.
 
+use std::sync::Arc;
+
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::{
     message::{HistoryPolicy, Role},
     seq::{HistorySeq, MutationSeq, Span},
-    store::codec::{Malformed, put_varint, read_u8, read_varint},
+    store::codec::{Malformed, put_slice, put_varint, read_text, read_u8, read_varint},
     time::Timestamp,
 };
 
@@ -40,6 +42,8 @@ pub struct Membership {
     pub left_ordinal: u64,
     /// The last change of the conversation's messages when the user left: later edits are not for it.
     pub left_mutation: MutationSeq,
+    /// The group's title when the user left; empty while it is a member.
+    pub left_title: Arc<str>,
     /// Everything up to here is gone for this user.
     pub cleared_to: HistorySeq,
     /// The user wants it shown as unread.
@@ -75,6 +79,7 @@ impl Membership {
             announced_seq: HistorySeq::ZERO,
             left_ordinal: 0,
             left_mutation: MutationSeq::ZERO,
+            left_title: "".into(),
             cleared_to: HistorySeq::ZERO,
             marked_unread: false,
             hidden_max: HistorySeq::ZERO,
@@ -122,13 +127,22 @@ impl Membership {
         self.announced_seq = self.announced_seq.max(self.read_seq);
         self.left_ordinal = 0;
         self.left_mutation = MutationSeq::ZERO;
+        self.left_title = "".into();
     }
 
-    /// Closes the open interval. `head`, `ordinal` and `mutation` are the conversation's last ones.
-    pub fn leave(&mut self, head: HistorySeq, ordinal: u64, mutation: MutationSeq) {
+    /// Closes the open interval. `head`, `ordinal` and `mutation` are the conversation's last ones,
+    /// `title` is its title: what comes after them is not for this user.
+    pub fn leave(
+        &mut self,
+        head: HistorySeq,
+        ordinal: u64,
+        mutation: MutationSeq,
+        title: &Arc<str>,
+    ) {
         self.role = None;
         self.left_ordinal = ordinal;
         self.left_mutation = mutation;
+        self.left_title = Arc::clone(title);
         if let Some(open) = self.intervals.last_mut() {
             open.last = Some(head);
             if open.first > head {
@@ -222,6 +236,7 @@ impl Membership {
             put_varint(&mut out, interval.last.map_or(0, |last| last.number() + 1));
         }
         put_varint(&mut out, self.left_mutation.number());
+        put_slice(&mut out, self.left_title.as_bytes());
         put_varint(&mut out, self.cleared_to.number());
         out.put_u8(u8::from(self.marked_unread));
         put_varint(&mut out, self.hidden_max.number());
@@ -263,6 +278,7 @@ impl Membership {
             announced_seq,
             left_ordinal,
             left_mutation: MutationSeq::ZERO,
+            left_title: "".into(),
             cleared_to: HistorySeq::ZERO,
             marked_unread: false,
             hidden_max: HistorySeq::ZERO,
@@ -273,6 +289,7 @@ impl Membership {
         };
         if version >= 2 {
             row.left_mutation = MutationSeq::new(read_varint(input)?);
+            row.left_title = read_text(input)?;
             row.cleared_to = HistorySeq::new(read_varint(input)?);
             row.marked_unread = read_u8(input)? != 0;
             row.hidden_max = HistorySeq::new(read_varint(input)?);
@@ -293,6 +310,7 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::from_millis(1);
     const NONE: MutationSeq = MutationSeq::ZERO;
+    const TITLE: &str = "title";
 
     fn at(seq: u64) -> HistorySeq {
         HistorySeq::new(seq)
@@ -303,7 +321,7 @@ mod tests {
         let unread = |row: &Membership, ordinal| row.visible_ordinal(ordinal) - row.read_ordinal;
         let mut row = Membership::join(Role::Member, HistoryPolicy::SinceJoin, at(10), 10, NOW);
         assert_eq!(unread(&row, 12), 2);
-        row.leave(at(12), 12, NONE);
+        row.leave(at(12), 12, NONE, &TITLE.into());
         assert_eq!((unread(&row, 40), row.sees(at(12)), row.sees(at(13))), (2, true, false));
         row.rejoin(Role::Member, HistoryPolicy::SinceJoin, at(20), 20, NOW);
         assert_eq!(unread(&row, 20), 0);
@@ -315,13 +333,13 @@ mod tests {
     #[test]
     fn a_policy_that_reaches_back_merges_intervals() {
         let mut row = Membership::join(Role::Member, HistoryPolicy::SinceJoin, at(0), 0, NOW);
-        row.leave(at(5), 5, NONE);
+        row.leave(at(5), 5, NONE, &TITLE.into());
         row.rejoin(Role::Member, HistoryPolicy::LastN(3), at(8), 8, NOW);
         assert_eq!(row.intervals, [Interval { first: at(1), last: None }]);
-        row.leave(at(8), 8, NONE);
+        row.leave(at(8), 8, NONE, &TITLE.into());
         row.rejoin(Role::Member, HistoryPolicy::LastN(3), at(20), 20, NOW);
         assert_eq!(row.intervals.len(), 2);
-        row.leave(at(20), 20, NONE);
+        row.leave(at(20), 20, NONE, &TITLE.into());
         row.rejoin(Role::Member, HistoryPolicy::Full, at(30), 30, NOW);
         assert_eq!(row.intervals, [Interval { first: at(1), last: None }]);
     }
@@ -334,7 +352,7 @@ mod tests {
             for (messages, step) in steps {
                 head = at(head.number() + messages);
                 match step {
-                    0 if row.is_member() => row.leave(head, head.number(), MutationSeq::new(messages)),
+                    0 if row.is_member() => row.leave(head, head.number(), MutationSeq::new(messages), &TITLE.into()),
                     1 if !row.is_member() => {
                         row.rejoin(Role::Admin, HistoryPolicy::LastN(2), head, head.number(), NOW);
                     }

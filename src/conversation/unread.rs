@@ -154,7 +154,7 @@ mod tests {
                         rows[at].hidden |= own.sees(HistorySeq::new(at as u64 + 1));
                     }
                     Step::Leave if own.is_member() => {
-                        own.leave(head, ordinal(head), MutationSeq::ZERO);
+                        own.leave(head, ordinal(head), MutationSeq::ZERO, &"".into());
                     }
                     Step::Return(policy) if !own.is_member() => {
                         own.rejoin(Role::Member, policy, head, ordinal(head), now);

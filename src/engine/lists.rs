@@ -175,7 +175,7 @@ impl Engine {
         Ok(Some(ConversationView {
             conversation: id.clone(),
             kind: open.row.kind,
-            title: open.row.title.clone(),
+            title: if here { open.row.title.clone() } else { own.left_title.clone() },
             peer,
             member_count: if here { open.row.member_count } else { 0 },
             role: own.role,
@@ -192,8 +192,8 @@ impl Engine {
             mutation: if here { tip.mutation } else { own.left_mutation },
             preferences: Preferences::default(),
             hidden_count: own.hidden_count,
-            large: open.row.large,
-            disbanded: open.row.disbanded,
+            large: here && open.row.large,
+            disbanded: here && open.row.disbanded,
             version: if here { open.row.version } else { 0 },
         }))
     }

@@ -188,7 +188,7 @@ impl Scene {
             ..Default::default()
         };
         let id = expect!(GroupCreated, alice.call(Body::CreateGroup(create))).conversation_id;
-        let mut send = |alice: &mut Client, row: usize| {
+        let send = |alice: &mut Client, row: usize| {
             alice.send(conversation(&id), 10 + row as u64, CONTENTS[row]);
         };
         (0..3).for_each(|row| send(&mut alice, row));

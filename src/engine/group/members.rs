@@ -166,7 +166,8 @@ impl Engine {
         change: &mut Change,
     ) -> Result<(), Stop> {
         if let Some(mut own) = open::membership(&self.writer, user, id)? {
-            own.leave(change.tip.head, change.tip.ordinal, change.tip.mutation);
+            let (tip, title) = (change.tip, &change.after.row.title);
+            own.leave(tip.head, tip.ordinal, tip.mutation, title);
             change.commit.put(Table::Membership, membership_key(user, id), own.encode());
         }
         change.commit.delete(Table::Member, member_key(id, user));
