@@ -22,6 +22,11 @@ pub struct ClientConfig {
     pub inbox: Inbox,
     /// What this client can take; zeros = the server's defaults.
     pub limits: proto::ClientLimits,
+    /// How far this device has large conversations: the cursors of the last [`super::LargeEvent`] of
+    /// each and of the last [`super::Snapshot`].
+    pub large: Vec<proto::ConversationCursor>,
+    /// The application is in the background: sessions begin as "away", and pushes are still sent.
+    pub background: bool,
     /// When entries are acked.
     pub ack: AckConfig,
     /// Pauses before connecting again; none = a lost connection ends the client.
@@ -50,6 +55,8 @@ impl ClientConfig {
             program: concat!("roam/", env!("CARGO_PKG_VERSION")).into(),
             inbox: Inbox::Follow(None),
             limits: proto::ClientLimits::default(),
+            large: Vec::new(),
+            background: false,
             ack: AckConfig::CLIENT,
             reconnect: Some(Backoff::default()),
             connect_timeout: Duration::from_secs(10),

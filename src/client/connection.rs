@@ -15,18 +15,31 @@ use super::{
     config::{ClientConfig, Inbox},
     error::ClientError,
     event::{Event, Link, Snapshot, Trace},
+    large::Fetch,
     outbox::{Outbox, Waiter},
     replica::Position,
     shared::{Shared, State},
     transport::{Buffered, Turn},
 };
 use crate::{
-    limits::{LIST_PAGE_MAX, SERVER_FRAME_BYTES_MAX},
+    limits::{
+        GREETING_FRAME_BYTES_MAX, HELLO_CURSORS_MAX, HISTORY_PAGE_MAX, LIST_PAGE_MAX,
+        MUTATION_PAGE_MAX, SERVER_FRAME_BYTES_MAX,
+    },
     wire::{self, FrameDecoder, proto, proto::client_frame::Body, proto::server_frame},
 };
 
 /// The protocol version this library speaks.
 const PROTOCOL: u32 = 1;
+/// What this library can do.
+const FEATURES: &[proto::Feature] = &[
+    proto::Feature::LargeGroups,
+    proto::Feature::Presence,
+    proto::Feature::Push,
+    proto::Feature::Mutations,
+];
+/// Bytes of the first frame kept free for keys and lengths.
+const GREETING_SPARE: usize = 16;
 /// Frames are made until so many bytes wait for the transport.
 const OUT_BYTES_MAX: usize = 64 * 1024;
 /// How long the server may take to close after Bye.
@@ -120,20 +133,32 @@ impl<'a> Connection<'a> {
         state.resume = None;
         state.replace = false;
         let req_id = state.outbox.expect(Waiter::Heartbeat);
-        drop(state);
-        let hello = proto::Hello {
+        let background = state.background;
+        let mut hello = proto::Hello {
             protocol_min: PROTOCOL,
             protocol_max: PROTOCOL,
-            features: Vec::new(),
+            features: FEATURES.iter().map(|feature| (*feature).into()).collect(),
             token: self.config.token.clone(),
             device_id: self.config.device.clone(),
             platform: self.config.platform.clone(),
             resume: resume.map(Into::into),
             conversation_cursors: Vec::new(),
             limits: Some(self.config.limits),
-            background: false,
+            background,
             client: self.config.program.clone(),
         };
+        // The server hints conversations that are not named as if nothing were known of them.
+        let mut room =
+            GREETING_FRAME_BYTES_MAX.saturating_sub(hello.encoded_len() + GREETING_SPARE);
+        for cursor in state.large.cursors().take(HELLO_CURSORS_MAX) {
+            let bytes = cursor.encoded_len() + GREETING_SPARE;
+            if bytes > room {
+                break;
+            }
+            room -= bytes;
+            hello.conversation_cursors.push(cursor);
+        }
+        drop(state);
         write(&mut self.socket.output, req_id, None, Some(Body::Hello(hello)));
         self.trace(|| Trace::Hello { resume });
     }
@@ -162,6 +187,16 @@ impl<'a> Connection<'a> {
             let ack = acks.take(&mut state, true);
             state.outbox.write_next(micros, |req_id, body| write(out, req_id, ack, Some(body)));
         }
+        let mut fetches = Vec::new();
+        while !state.closing
+            && state.queue.has_room()
+            && let Some(fetch) = state.large.fetch(now())
+        {
+            fetches.push(fetch.clone());
+            let body = ask_missing(&fetch);
+            let req_id = state.outbox.expect(Waiter::Large(fetch));
+            write(out, req_id, acks.take(&mut state, true), Some(body));
+        }
         let more = state.outbox.has_waiting();
         if state.closing && !more {
             state.replica.demand(now());
@@ -181,6 +216,9 @@ impl<'a> Connection<'a> {
         if let Some(position) = resume {
             self.trace(|| Trace::Resume(position));
         }
+        for Fetch { conversation, changes, after, .. } in fetches {
+            self.trace(|| Trace::LargeFetch { conversation, changes, after });
+        }
         if let Some((seq, rides)) = acks.said {
             self.trace(|| Trace::Ack { seq, rides });
         }
@@ -197,8 +235,9 @@ impl<'a> Connection<'a> {
                     Some(asked) => asked + self.heartbeat,
                     None => self.written.min(self.heard) + self.heartbeat,
                 };
-                let ack = self.shared.lock().replica.ack_deadline();
-                ack.map_or(beat, |due| due.min(beat))
+                let state = self.shared.lock();
+                let due = [state.replica.ack_deadline(), state.large.deadline()];
+                due.into_iter().flatten().fold(beat, Instant::min)
             }
         }
     }
@@ -271,10 +310,7 @@ impl<'a> Connection<'a> {
             Said::TooLong(too_long) => self.too_long(req_id, too_long),
             Said::SyncBatch(batch) if req_id == 0 => self.batch(batch, bytes)?,
             Said::CaughtUp(caught_up) => self.caught_up(caught_up)?,
-            body if req_id == 0 => {
-                self.shared.lock().queue.push(Event::Push(Box::new(body)));
-                self.shared.events.notify_one();
-            }
+            body if req_id == 0 => self.push(body),
             body => return self.reply(req_id, body),
         }
         Ok(())
@@ -290,6 +326,8 @@ impl<'a> Connection<'a> {
         let _ = state.outbox.settle(req_id);
         state.outbox.accepted(welcome.last_client_message_id);
         state.replica.agree(welcome.limits.as_ref().map_or(0, |limits| limits.max_unacked_entries));
+        let fanout = welcome.limits.as_ref().map_or(0, |limits| limits.fanout_limit);
+        state.large.open(&welcome.user_id, fanout);
         state.head = welcome.head_seq;
         state.link = Link::Open;
         state.queue.push(Event::Connected(Box::new(welcome)));
@@ -306,8 +344,9 @@ impl<'a> Connection<'a> {
             state.head = state.head.max(head);
             state.batches += 1;
             state.last_batch = (count, bytes);
-            let entries = (first..).zip(batch.entries).skip(known);
-            state.queue.push_entries(bytes / count, entries);
+            for (seq, entry) in (first..).zip(batch.entries).skip(known) {
+                state.next(Event::Entry { seq, entry }, bytes / count);
+            }
             known as u64
         };
         self.shared.events.notify_one();
@@ -319,10 +358,65 @@ impl<'a> Connection<'a> {
         let (seq, unread_total) = (caught_up.seq, caught_up.unread_total);
         let mut state = self.shared.lock();
         state.replica.caught_up(seq)?;
-        state.queue.push(Event::CaughtUp(Box::new(caught_up)));
+        state.next(Event::CaughtUp(Box::new(caught_up)), 0);
         drop(state);
         self.shared.events.notify_one();
         self.trace(|| Trace::CaughtUp { seq, unread_total });
+        Ok(())
+    }
+
+    /// Unsolicited, and no part of the inbox. What a later version may say is passed over.
+    fn push(&mut self, body: server_frame::Body) {
+        use server_frame::Body as Said;
+        let event = match body {
+            Said::ConversationPush(push) => {
+                self.trace(|| Trace::LargePush(Box::new(push.clone())));
+                let mut state = self.shared.lock();
+                let State { large, queue, .. } = &mut *state;
+                let room = queue.has_room();
+                large.push(push, room, &mut |event, bytes| queue.push_sized(event, bytes));
+                drop(state);
+                return self.shared.events.notify_one();
+            }
+            Said::PresencePush(push) => Event::Presence(push.devices),
+            Said::EphemeralPush(push) => Event::Ephemeral(Box::new(push)),
+            Said::UnreadPush(push) => Event::Unread(push),
+            _ => return,
+        };
+        self.shared.lock().queue.push(event);
+        self.shared.events.notify_one();
+    }
+
+    /// The answer to the client's own question for what is missing of a large conversation.
+    fn missing(&mut self, fetch: &Fetch, body: server_frame::Body) -> Result<(), ClientError> {
+        use server_frame::Body as Said;
+        let mut state = self.shared.lock();
+        let State { large, queue, .. } = &mut *state;
+        let give = &mut |event, bytes| queue.push_sized(event, bytes);
+        let (count, complete) = match body {
+            Said::HistoryPage(page) if !fetch.changes => {
+                let told = (page.messages.len(), page.complete);
+                large.messages(fetch, page, give);
+                told
+            }
+            Said::MutationPage(page) if fetch.changes => {
+                let told = (page.mutations.len(), page.complete);
+                large.changes(fetch, page, give);
+                told
+            }
+            Said::Error(error) => {
+                let below_floor = error.code() == proto::ErrorCode::BelowFloor;
+                let error = ClientError::Refused(error.into());
+                let again = error.is_temporary().then(|| error.retry_after());
+                large.refused(now(), fetch, below_floor, again, give);
+                (0, false)
+            }
+            _ => return Err(ClientError::UnexpectedReply("a page of a large conversation")),
+        };
+        drop(state);
+        self.shared.events.notify_one();
+        let conversation = fetch.conversation.clone();
+        self.trace(|| Trace::LargePage { conversation, count, complete });
         Ok(())
     }
 
@@ -349,6 +443,7 @@ impl<'a> Connection<'a> {
             }
             (Some(waiter @ Waiter::Caller(..)), body) => Outbox::answer(waiter, Ok(body)),
             (Some(Waiter::Heartbeat), _) => {}
+            (Some(Waiter::Large(fetch)), body) => self.missing(&fetch, body)?,
             (Some(Waiter::Resume), server_frame::Body::Resumed(resumed)) => {
                 let mut state = self.shared.lock();
                 state.head = state.head.max(resumed.head_seq);
@@ -378,12 +473,14 @@ impl<'a> Connection<'a> {
             return;
         }
         let Paging { too_long, conversations } = paging;
-        state.queue.push(Event::Snapshot(Snapshot {
+        let snapshot = Snapshot {
             position: Position { epoch: too_long.epoch, seq: too_long.head_seq },
             reason: too_long.reason(),
             conversations,
             unread_total: page.unread_total,
-        }));
+            large: Vec::new(),
+        };
+        state.next(Event::Snapshot(snapshot), 0);
         drop(state);
         self.shared.events.notify_one();
     }
@@ -404,6 +501,26 @@ fn ask_page(state: &mut State, out: &mut BytesMut, snapshot_token: &Bytes, page_
         limit: LIST_PAGE_MAX,
     };
     write(out, req_id, None, Some(Body::ListConversations(list)));
+}
+
+fn ask_missing(fetch: &Fetch) -> Body {
+    let conversation_id = fetch.conversation.clone();
+    if fetch.changes {
+        let after_mutation_seq = fetch.after;
+        let limit = MUTATION_PAGE_MAX;
+        return Body::FetchMutations(proto::FetchMutations {
+            conversation_id,
+            after_mutation_seq,
+            limit,
+        });
+    }
+    Body::FetchHistory(proto::FetchHistory {
+        conversation_id,
+        direction: proto::Direction::Newer.into(),
+        anchor_seq: fetch.after,
+        limit: HISTORY_PAGE_MAX,
+        max_bytes: 0,
+    })
 }
 
 /// Appends one frame and gives its body back.

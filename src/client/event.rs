@@ -11,8 +11,9 @@ use crate::wire::proto;
 
 /// What happened, in the order in which it happened.
 ///
-/// Entries and snapshots are never dropped. Of the others, which only tell the state, the oldest are
-/// dropped when a consumer takes none for long.
+/// Entries, large conversations and snapshots are never dropped; of presence and totals the newest is
+/// kept. Of the others, which only tell the state, the oldest are dropped when a consumer takes none
+/// for long.
 #[derive(Clone, Debug)]
 #[expect(clippy::large_enum_variant, reason = "nearly all events are entries")]
 pub enum Event {
@@ -29,8 +30,14 @@ pub enum Event {
     CaughtUp(Box<proto::CaughtUp>),
     /// The inbox could not bring this device up to date: start over from this.
     Snapshot(Snapshot),
-    /// Something that is not part of the inbox: presence, typing and the like.
-    Push(Box<proto::server_frame::Body>),
+    /// The next of a large conversation, whose messages are not entries of the inbox.
+    Large(Box<LargeEvent>),
+    /// Devices of users subscribed to have come or gone: what each of them is now.
+    Presence(Vec<proto::DevicePresence>),
+    /// Typing and the like.
+    Ephemeral(Box<proto::EphemeralPush>),
+    /// The sum of unread has moved because of large conversations.
+    Unread(proto::UnreadPush),
     /// The connection is gone; the client comes back by itself.
     Disconnected {
         /// Why.
@@ -51,6 +58,36 @@ pub struct Snapshot {
     pub conversations: Vec<proto::Conversation>,
     /// Sum of unread at the last page.
     pub unread_total: u64,
+    /// From where on messages of large conversations come as [`Event::Large`]. Store these, too.
+    pub large: Vec<proto::ConversationCursor>,
+}
+
+/// The next of a large conversation: its messages come once each and in order, whatever was missed.
+///
+/// Store the cursor together with what came, and give all of them back in
+/// [`super::ClientConfig::large`] after a restart.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LargeEvent {
+    /// Which conversation, and how far the device has it with this event.
+    pub cursor: proto::ConversationCursor,
+    /// What came.
+    pub news: LargeNews,
+}
+
+/// What comes of a large conversation.
+#[derive(Clone, Debug, PartialEq)]
+pub enum LargeNews {
+    /// From here on messages of this conversation come in this way.
+    Begins,
+    /// The next message this user may see, as it was when it was read.
+    Message(proto::Message),
+    /// A message that was given before, as it is after a change. After a lost connection or a change of
+    /// mode it may be the same once more.
+    Changed(proto::Message),
+    /// Members or settings have changed: ask again when it matters.
+    Version,
+    /// Messages of this conversation no longer come in this way: forget the cursor.
+    Ends,
 }
 
 /// Whether there is a session.
@@ -83,6 +120,8 @@ pub struct Status {
     pub ack_due: Option<Instant>,
     /// Events that wait for the consumer.
     pub events_waiting: usize,
+    /// Large conversations of which something is known to be missing and is being fetched.
+    pub large_behind: usize,
     /// Requests without a reply.
     pub in_flight: usize,
     /// Batches received on all sessions.
@@ -164,4 +203,24 @@ pub enum Trace {
     },
     /// The snapshot's position is adopted.
     Resume(Position),
+    /// Something of a large conversation has come by itself.
+    LargePush(Box<proto::ConversationPush>),
+    /// What is missing of a large conversation is asked for.
+    LargeFetch {
+        /// Which.
+        conversation: String,
+        /// Changes of messages rather than messages.
+        changes: bool,
+        /// After this one.
+        after: u64,
+    },
+    /// A page of what was missing has come.
+    LargePage {
+        /// Which.
+        conversation: String,
+        /// How many messages or changes the page has.
+        count: usize,
+        /// Nothing more is missing on the server's side.
+        complete: bool,
+    },
 }

@@ -38,20 +38,27 @@
 //! **TooLong.** The client pages the list of conversations and gives it as [`Event::Snapshot`]; asking
 //! for the next event adopts its position.
 //!
+//! **Large groups.** Messages of a group with many members are no entries of the inbox: the client
+//! follows the group's history, fetches what it lacks by itself, and gives every message once and in
+//! order as [`Event::Large`]. Store the cursor that comes with each, and give all back in
+//! [`ClientConfig::large`]. Without room (the consumer takes nothing) pushes are forgotten and fetched
+//! when there is some.
+//!
 //! ```text
 //! Requests ──▶ outbox ┐                      ┌──▶ events ──▶ Client
 //!                     ├─ task ⇄ connection ──┤
 //!   replica (acks) ───┘                      └──▶ replies ─▶ Requests
 //! ```
 //!
-//! One task per client owns the connection; [`replica`] and the outbox are its state without input
-//! and output. Speaks generated types where people would otherwise need a copy of each.
+//! One task per client owns the connection; [`replica`], [`large`] and the outbox are its state without
+//! input and output. Speaks generated types where people would otherwise need a copy of each.
 
 mod backoff;
 mod config;
 mod connection;
 mod error;
 mod event;
+pub mod large;
 mod outbox;
 mod queue;
 pub mod replica;
@@ -68,9 +75,9 @@ use self::shared::Shared;
 pub use self::{
     config::{Backoff, ClientConfig, Inbox},
     error::{ClientError, RefusedBy},
-    event::{Event, Link, Snapshot, Status, Trace, Tracer},
+    event::{Event, LargeEvent, LargeNews, Link, Snapshot, Status, Trace, Tracer},
     replica::Position,
-    requests::{InFlight, Page, Recipient, Requests, SendInFlight},
+    requests::{InFlight, Page, Recipient, Requests, SendInFlight, Wishes},
 };
 
 /// A device's session with a daemon, across connections. See the head of this module.

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::error::ClientError;
+use super::{error::ClientError, large::Fetch};
 use crate::wire::proto::{client_frame::Body, server_frame};
 
 /// What a request is answered with.
@@ -28,6 +28,8 @@ pub(super) enum Waiter {
     Resume,
     /// The client itself, to hear that the server is there.
     Heartbeat,
+    /// The client itself, for what is missing of a large conversation.
+    Large(Fetch),
 }
 
 impl Waiter {
@@ -140,6 +142,7 @@ fn client_id(body: &mut Body) -> Option<&mut u64> {
     match body {
         Body::Send(send) => Some(&mut send.client_message_id),
         Body::CreateGroup(create) => Some(&mut create.client_request_id),
+        Body::SendNotice(notice) => Some(&mut notice.client_request_id),
         _ => None,
     }
 }

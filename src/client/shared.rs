@@ -12,6 +12,7 @@ use super::{
     config::{ClientConfig, Inbox},
     error::ClientError,
     event::{Event, Link, Status},
+    large::Large,
     outbox::Outbox,
     queue::{Given, Queue},
     replica::{Adopted, Position, Replica},
@@ -22,7 +23,10 @@ pub(super) struct State {
     pub(super) replica: Replica,
     pub(super) outbox: Outbox,
     pub(super) queue: Queue,
+    pub(super) large: Large,
     given: Given,
+    /// The application is in the background.
+    pub(super) background: bool,
     /// A snapshot is dealt with: say Resume.
     pub(super) resume: Option<Position>,
     /// The session follows a position that is no longer the device's.
@@ -57,7 +61,9 @@ impl Shared {
             replica: Replica::new(resume, config.ack),
             outbox: Outbox::default(),
             queue: Queue::default(),
+            large: Large::new(resume.map(|at| at.epoch), &config.large),
             given: Given::default(),
+            background: config.background,
             resume: None,
             replace: false,
             closing: false,
@@ -84,7 +90,7 @@ impl Shared {
     pub(super) fn take_event(&self) -> Result<Option<Event>, ClientError> {
         let mut state = self.settle();
         let state = &mut *state;
-        let event = state.queue.take(&mut state.given);
+        let event = state.take();
         match (event, &state.end) {
             (None, Some(end)) => Err(end.clone()),
             (Some(event), _) => {
@@ -105,7 +111,7 @@ impl Shared {
         let state = &mut *state;
         let before = events.len();
         while events.len() - before < most
-            && let Some(event) = state.queue.take(&mut state.given)
+            && let Some(event) = state.take()
         {
             events.push(event);
         }
@@ -160,6 +166,7 @@ impl Shared {
             acked: state.replica.acked(),
             ack_due: state.replica.ack_deadline(),
             events_waiting: state.queue.len(),
+            large_behind: state.large.behind(),
             in_flight: state.outbox.len(),
             batches: state.batches,
             acks: state.acks,
@@ -186,7 +193,12 @@ impl Shared {
         if let Some(position) = given.snapshot {
             match state.replica.adopt(position) {
                 Adopted::Resume => state.resume = Some(position),
-                Adopted::Reconnect => state.replace = true,
+                Adopted::Reconnect => {
+                    // What came meanwhile follows another position, and comes again.
+                    state.queue.forget_stream();
+                    state.large.discard();
+                    state.replace = true;
+                }
                 Adopted::Later => {}
             }
             wake = true;
@@ -197,15 +209,43 @@ impl Shared {
         state
     }
 
-    /// CaughtUp that was given right after all before it were dealt with is acked at once.
+    /// CaughtUp that was given right after all before it were dealt with is acked at once. Where there
+    /// is room again, what is missing of large conversations is fetched.
     fn hurry(&self, state: &mut State) {
-        if state.given.caught_up && state.given.entries == 0 && state.demand() {
+        let ack = state.given.caught_up && state.given.entries == 0 && state.demand();
+        if ack || (state.large.wants() && state.queue.has_room()) {
             self.wake.notify_one();
+        }
+    }
+
+    /// From now on sessions are in this state. On the way to the background what waits is acked.
+    pub(super) fn set_background(&self, background: bool) {
+        let mut state = self.lock();
+        state.background = background;
+        if background {
+            let _ = state.demand();
         }
     }
 }
 
 impl State {
+    /// The next of the inbox, in its order.
+    pub(super) fn next(&mut self, event: Event, bytes: u64) {
+        if self.large.has_snapshot() {
+            self.queue.forget_snapshots();
+        }
+        let queue = &mut self.queue;
+        self.large.next(event, bytes, &mut |event, bytes| queue.push_sized(event, bytes));
+    }
+
+    fn take(&mut self) -> Option<Event> {
+        let mut event = self.queue.take(&mut self.given);
+        if let Some(Event::Snapshot(snapshot)) = &mut event {
+            self.large.adopt(snapshot);
+        }
+        event
+    }
+
     fn demand(&mut self) -> bool {
         let before = self.replica.ack_deadline();
         self.replica.demand(Instant::now().into_std());

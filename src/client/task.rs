@@ -58,6 +58,7 @@ impl Task {
             {
                 let mut state = self.shared.lock();
                 state.replica.lost();
+                state.large.lost();
                 if give_up || state.closing {
                     drop(state);
                     return self.shared.end(error);

@@ -196,7 +196,7 @@ impl Follower {
                 self.live = false;
                 self.storage.lock().tally.reconnects += 1;
             }
-            Event::Push(_) => {}
+            Event::Large(_) | Event::Presence(_) | Event::Ephemeral(_) | Event::Unread(_) => {}
         }
     }
 

@@ -188,5 +188,55 @@ fn told(step: &Trace) -> (String, Fields) {
             format!("> Resume     after {}", at.seq),
             vec![("step", "resume".into()), ("seq", at.seq.into())],
         ),
+        Trace::LargePush(push) => large_push(push),
+        Trace::LargeFetch { conversation, changes, after } => {
+            let name = if *changes { "FetchMutations" } else { "FetchHistory" };
+            (
+                format!("> Fetch      {conversation} after {after} ({name})"),
+                vec![
+                    ("step", "large_fetch".into()),
+                    ("conversation", conversation.as_str().into()),
+                    ("changes", (*changes).into()),
+                    ("after", (*after).into()),
+                ],
+            )
+        }
+        Trace::LargePage { conversation, count, complete } => (
+            format!(
+                "< Page       {count} of {conversation}{}",
+                if *complete { ", nothing more is missing" } else { "" }
+            ),
+            vec![
+                ("step", "large_page".into()),
+                ("conversation", conversation.as_str().into()),
+                ("count", (*count).into()),
+                ("complete", (*complete).into()),
+            ],
+        ),
     }
+}
+
+fn large_push(push: &proto::ConversationPush) -> (String, Fields) {
+    let conversation = &push.conversation_id;
+    let mut fields: Fields =
+        vec![("step", "large_push".into()), ("conversation", conversation.as_str().into())];
+    let line = match &push.message {
+        Some(message) if push.mutation_seq == 0 => {
+            fields.push(("history_seq", message.history_seq.into()));
+            fields.push(("prev_history_seq", push.prev_history_seq.into()));
+            format!("#{} after #{}", message.history_seq, push.prev_history_seq)
+        }
+        Some(message) => {
+            fields.push(("history_seq", message.history_seq.into()));
+            fields.push(("mutation_seq", push.mutation_seq.into()));
+            fields.push(("prev_mutation_seq", push.prev_mutation_seq.into()));
+            let (seq, prev) = (push.mutation_seq, push.prev_mutation_seq);
+            format!("change {seq} after {prev}, of #{}", message.history_seq)
+        }
+        None => {
+            fields.push(("version", push.version.into()));
+            format!("members or settings changed: version {}", push.version)
+        }
+    };
+    (format!("< Push       {conversation} {line}"), fields)
 }
