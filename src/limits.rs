@@ -89,6 +89,16 @@ pub const EPHEMERAL_BYTES_MAX: usize = 1024;
 pub const PROVIDER_BYTES_MAX: usize = 64;
 /// Longest push token, in bytes. Longer: INVALID_ARGUMENT.
 pub const PUSH_TOKEN_BYTES_MAX: usize = 2048;
+/// Push jobs that are with the hook at once. More: they wait in their outboxes.
+pub const PUSHES_IN_FLIGHT_MAX: usize = 256;
+/// Push jobs handed to the hook between two flushes; the others come right after.
+pub const PUSHES_PER_TURN: usize = 16;
+/// Members of a large conversation told by the push hook between two flushes.
+pub const PUSH_ROUND_MEMBERS: usize = 256;
+/// Push targets and outboxes looked at between two flushes after a start.
+pub const PUSH_SWEEP_ROWS: usize = 512;
+/// Longest pause the push hook may ask for. A longer one counts as this.
+pub const PUSH_RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 /// Most large conversations named in CaughtUp.hints; the others are found by ListConversations.
 pub const HINTS_MAX: usize = 1000;
 /// Most cursors of large conversations in a Hello. More: TOO_MANY_ITEMS.

@@ -104,21 +104,6 @@ impl Engine {
             None => Ok(()),
         }
     }
-
-    /// The push hook no longer knows the device.
-    fn forget_pushes(
-        &self,
-        user: &UserId,
-        device: &DeviceId,
-        commit: &mut Commit,
-    ) -> Result<(), StoreError> {
-        let key = device_key(user, device);
-        for (job, _) in self.writer.rows(Table::PushJob, &key, &[], usize::MAX)? {
-            commit.delete(Table::PushJob, job);
-        }
-        commit.delete(Table::PushTarget, key);
-        Ok(())
-    }
 }
 
 fn no_such_device() -> Stop {

@@ -4,6 +4,7 @@ use hashbrown::{HashMap, HashSet};
 
 use crate::{
     id::{DeviceId, SessionId, UserId},
+    push::Job,
     reply::{DevicePresence, GoAwayReason, Reply},
 };
 
@@ -16,6 +17,8 @@ pub struct Effects {
     pub signs: Vec<Sign>,
     /// What sessions that follow others are told: the newest state of each device.
     pub presence: HashMap<(UserId, SessionId), PresenceChanges>,
+    /// What the push hook is to say. Each one's outcome comes back to [`super::Engine::settle_push`].
+    pub jobs: Vec<Job>,
     /// Users that a session has ceased to follow: what waits for it is void. To be heeded before
     /// any answer is handed out.
     pub unfollowed: Vec<(UserId, SessionId, UserId)>,

@@ -47,7 +47,10 @@ impl Engine {
         own.hidden_max = own.hidden_max.max(*newest);
         own.hidden_count += seqs.len() as u64;
         commit.put(Table::Membership, membership_key(user, id), own.encode());
-        self.tell_own(now, caller, EntryKind::Hidden { conversation: id.clone(), seqs }, commit)
+        let kind = EntryKind::Hidden { conversation: id.clone(), seqs: seqs.clone() };
+        let answer = self.tell_own(now, caller, kind, commit)?;
+        self.push_hidden(now, user, id, &seqs)?;
+        Ok(answer)
     }
 
     /// Takes everything up to a message away from the user. What is gone is read.
@@ -75,12 +78,10 @@ impl Engine {
         }
         let cleared_to = own.cleared_to;
         commit.put(Table::Membership, membership_key(user, id), own.encode());
-        self.tell_own(
-            now,
-            caller,
-            EntryKind::Cleared { conversation: id.clone(), cleared_to },
-            commit,
-        )
+        let kind = EntryKind::Cleared { conversation: id.clone(), cleared_to };
+        let answer = self.tell_own(now, caller, kind, commit)?;
+        self.push_read(now, user, id, own.read_seq)?;
+        Ok(answer)
     }
 
     /// Stages a commit with an entry for the user's own devices.

@@ -64,6 +64,7 @@ impl Engine {
         let unread = self.count(user, id, &own, tip)?.unread;
         if changed {
             self.write_own(now, user, id, own, commit, &about)?;
+            self.push_read(now, user, id, read_seq)?;
         }
         let unread_total = self.unread_of_all(user)?.0;
         Ok(Answer::Reply(Reply::MarkRead { read_seq, unread, unread_total }))

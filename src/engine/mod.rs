@@ -9,6 +9,7 @@
 //! State it keeps of its own is a cache over the store ([`open`]) or may be lost without harm:
 //! cursors waiting to be written (a crash moves a cursor back, which means redelivery, never loss),
 //! who is online ([`presence`]: ends with the process, as the sessions do)
+//! when the push hook is to be told of what ([`push`]: known from its rows as well)
 //! and entries held back ([`held`]: what they tell is durable at once; the entry is made up for when
 //! the user's next device connects).
 
@@ -43,7 +44,7 @@ pub use self::{
     command::{Answer, Caller, Command, Compared, HistoryGrant, MutationGrant, ReadersGrant},
     effects::{Effects, PresenceChanges, Sign},
 };
-use self::{held::HeldBack, open::Cache};
+use self::{held::HeldBack, open::Cache, push::Pushes};
 use crate::{
     ack::{AckConfig, DelayedAck},
     id::{DeviceId, Epoch, UserId},
@@ -120,6 +121,7 @@ pub struct Engine {
     held: HeldBack,
     next_id: u64,
     reserved_ids: u64,
+    pushes: Pushes,
     effects: Effects,
 }
 
@@ -142,6 +144,7 @@ impl Engine {
             held: HeldBack::default(),
             next_id,
             reserved_ids: next_id,
+            pushes: Pushes::default(),
             effects: Effects::default(),
         })
     }
@@ -160,6 +163,7 @@ impl Engine {
         if matches!(outcome, Err(Stop::Store(StoreError::Conflict))) {
             // Something cached was out of date. Look again, once.
             self.cache = Cache::default();
+            self.pushes.look_again();
             self.reserved_ids = self.next_id;
             outcome = self.dispatch(now, caller, command);
         }
@@ -307,10 +311,11 @@ impl Engine {
     /// The next time [`Engine::on_timer`] has something to do.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        [self.cursor_timer.deadline(), self.held.deadline()].into_iter().flatten().min()
+        let timers = [self.cursor_timer.deadline(), self.held.deadline(), self.pushes.deadline()];
+        timers.into_iter().flatten().min()
     }
 
-    /// Writes cursors and entries held back whose time has come.
+    /// Writes cursors and entries held back, and does what is due for the push hook.
     ///
     /// # Errors
     /// When the store fails: final.
@@ -318,7 +323,8 @@ impl Engine {
         if self.cursor_timer.due(now.mono) {
             self.write_cursors()?;
         }
-        self.write_held(now)
+        self.write_held(now)?;
+        self.push_timer(now)
     }
 
     /// Writes everything that waits for a timer: before a drain ends.

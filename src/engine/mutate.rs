@@ -298,6 +298,9 @@ impl Engine {
             self.cache.add_gone(id, *seq);
         }
         self.effects.inboxes.extend(told);
+        if gone {
+            self.push_gone(now, id, open, *seq)?;
+        }
         Ok(done(inbox_seq))
     }
 

@@ -59,6 +59,7 @@ impl Engine {
         if old.is_none_or(|old| old.state() != seen.state) {
             self.tell_presence(seen)?;
         }
+        self.push_attendance(now, &caller.user, &caller.device)?;
         for session in crowded_out {
             self.end_session(now, &caller.user, session, GoAwayReason::Replaced)?;
         }
@@ -88,6 +89,7 @@ impl Engine {
 
     fn went(&mut self, now: Now, user: &UserId, gone: Online) -> Result<(), StoreError> {
         self.note_seen(now, user, &gone.device);
+        self.push_attendance(now, user, &gone.device)?;
         let state = PresenceState::Offline;
         self.tell_presence(DevicePresence { state, since: now.wall, ..gone.seen(user) })
     }
@@ -103,6 +105,7 @@ impl Engine {
             None => return Err(over()),
             Some(false) => {}
             Some(true) => {
+                self.push_attendance(now, user, &caller.device)?;
                 if let Some(online) = self.presence.session(user, &caller.device) {
                     self.tell_presence(online.seen(user))?;
                 }

@@ -123,6 +123,7 @@ impl Engine {
         own.announced_seq = own.read_seq;
         self.forget_mentions(&caller.user, &conversation, &mut own, &mut commit)?;
         commit.put(Table::Membership, membership_key(&caller.user, &conversation), own.encode());
+        self.push_message(now, &caller.user, &conversation, &open, seq, draft, &mut commit)?;
 
         self.writer.stage(&commit)?;
         if fresh {
@@ -131,6 +132,7 @@ impl Engine {
         self.cache.set_tip(&conversation, Tip { head: seq, ordinal, time: now.wall, ..tip });
         self.effects.inboxes.extend(open.members.iter().map(|(user, _)| user.clone()));
         self.cache.insert_new(&conversation, open);
+        self.push_read(now, &caller.user, &conversation, seq)?;
         Ok(Answer::Reply(ack))
     }
 

@@ -12,14 +12,14 @@ use hashbrown::HashMap;
 
 use crate::{
     conversation::Membership,
-    history::{self, Change, Mutated, Mutation},
+    history::{self, Change, Laid, Mutation},
     id::{ConversationId, UserId},
     message::{Message, MessageState},
     reply::PlacedMessage,
     seq::{HistorySeq, MutationSeq},
     store::{
         Reader, StoreError,
-        catalogue::{LogKey, Table, membership_key, mutated_key, row_of_user_key},
+        catalogue::{LogKey, Table, membership_key, row_of_user_key},
     },
 };
 
@@ -30,7 +30,6 @@ pub(super) struct Sight<'a> {
     user: &'a UserId,
     conversation: ConversationId,
     history: LogKey,
-    mutations: LogKey,
     /// None when what decides is missing or damaged: then nothing is shown.
     known: Option<Known>,
 }
@@ -44,21 +43,13 @@ struct Known {
     unchanged: bool,
 }
 
-/// What stands in the mutation log for a message.
-enum Laid {
-    Nothing,
-    Change(Mutation),
-    Damaged,
-}
-
 impl<'a> Sight<'a> {
     pub(super) fn open(
         reader: &'a Reader,
         user: &'a UserId,
         conversation: &ConversationId,
     ) -> Result<Self, StoreError> {
-        let mutations = LogKey::mutations(conversation);
-        let head = readable(reader.bounds(&mutations))?;
+        let head = readable(reader.bounds(&LogKey::mutations(conversation)))?;
         let own = readable(reader.row(Table::Membership, &membership_key(user, conversation)))?;
         let own = own.flatten().and_then(|row| Membership::decode(row).ok());
         let known = head.zip(own).map(|(head, own)| {
@@ -67,7 +58,7 @@ impl<'a> Sight<'a> {
             Known { own, edits, unchanged: head == MutationSeq::ZERO }
         });
         let history = LogKey::history(conversation);
-        Ok(Self { reader, user, conversation: conversation.clone(), history, mutations, known })
+        Ok(Self { reader, user, conversation: conversation.clone(), history, known })
     }
 
     /// The change up to which what is shown is up to date.
@@ -99,7 +90,10 @@ impl<'a> Sight<'a> {
         if seq <= known.own.cleared_to || self.is_hidden(known, seq)? {
             return Ok(placed.blanked(MessageState::Hidden));
         }
-        Ok(match self.laid(known, seq)? {
+        if known.unchanged {
+            return Ok(placed);
+        }
+        Ok(match history::laid(self.reader, &self.conversation, seq, known.edits)? {
             Laid::Nothing => placed,
             Laid::Change(mutation) => changed(placed, mutation),
             Laid::Damaged => hole(),
@@ -113,37 +107,6 @@ impl<'a> Sight<'a> {
         let key = row_of_user_key(self.user, &self.conversation, seq);
         // That the row is there is what counts, not what is in it.
         Ok(readable(self.reader.row(Table::Hidden, &key))?.is_none_or(|row| row.is_some()))
-    }
-
-    /// The newest change of a message that the user may see.
-    fn laid(&self, known: &Known, seq: HistorySeq) -> Result<Laid, StoreError> {
-        if known.unchanged {
-            return Ok(Laid::Nothing);
-        }
-        let key = mutated_key(&self.conversation, seq);
-        let row = match readable(self.reader.row(Table::Mutated, &key))? {
-            Some(None) => return Ok(Laid::Nothing),
-            Some(Some(row)) => Mutated::decode(row).ok(),
-            None => None,
-        };
-        let Some(row) = row else { return Ok(Laid::Damaged) };
-        let mut at = row.mutation;
-        while at > MutationSeq::ZERO {
-            let mutation = match mutation(self.reader, &self.mutations, at)? {
-                Some(mutation) if mutation.seq == seq && mutation.previous < at => mutation,
-                _ => return Ok(Laid::Damaged),
-            };
-            let edited = matches!(mutation.change, Change::Edited { .. });
-            if edited && row.gone {
-                return Ok(Laid::Damaged);
-            }
-            // To be gone is for everyone and at once.
-            if !edited || at <= known.edits {
-                return Ok(Laid::Change(mutation));
-            }
-            at = mutation.previous;
-        }
-        Ok(Laid::Nothing)
     }
 }
 
@@ -167,16 +130,6 @@ impl<'a> Sights<'a> {
         }
         Ok(&self.open[conversation])
     }
-}
-
-/// One change; none when it was never made or is damaged.
-pub(super) fn mutation(
-    reader: &Reader,
-    log: &LogKey,
-    at: MutationSeq,
-) -> Result<Option<Mutation>, StoreError> {
-    let record = reader.entry(log, at.number())?.and_then(|entry| entry.record);
-    Ok(record.and_then(|record| Mutation::decode(record).ok()))
 }
 
 fn changed(placed: PlacedMessage, mutation: Mutation) -> PlacedMessage {

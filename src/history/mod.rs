@@ -4,7 +4,7 @@ mod mutation;
 mod record;
 
 pub use self::{
-    mutation::{Change, Mutated, Mutation},
+    mutation::{Change, Laid, Mutated, Mutation, laid},
     record::{decode, encode},
 };
 use crate::{

@@ -9,11 +9,15 @@ use std::sync::Arc;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::{
-    id::UserId,
+    id::{ConversationId, UserId},
     seq::{HistorySeq, MutationSeq},
-    store::codec::{
-        Malformed, put_id, put_slice, put_varint, read_id, read_slice, read_text, read_u8,
-        read_varint,
+    store::{
+        Reader, StoreError,
+        catalogue::{LogKey, Table, mutated_key},
+        codec::{
+            Malformed, put_id, put_slice, put_varint, read_id, read_slice, read_text, read_u8,
+            read_varint,
+        },
     },
     time::Timestamp,
 };
@@ -142,6 +146,64 @@ impl Mutated {
         let mutation = MutationSeq::new(read_varint(input)?);
         Ok(Self { mutation, gone: flags & 1 != 0, counted: flags & 2 != 0 })
     }
+}
+
+/// What is laid over a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Laid {
+    /// It is as it was written.
+    Nothing,
+    /// It is as this change left it.
+    Change(Mutation),
+    /// What became of it cannot be read, so nothing may be shown of it.
+    Damaged,
+}
+
+/// The newest change of a message, edits after `edits` passed over: whoever has left does not see
+/// those. To be gone is for everyone.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn laid(
+    reader: &Reader,
+    conversation: &ConversationId,
+    seq: HistorySeq,
+    edits: MutationSeq,
+) -> Result<Laid, StoreError> {
+    let row = match reader.row(Table::Mutated, &mutated_key(conversation, seq)) {
+        Ok(None) => return Ok(Laid::Nothing),
+        Ok(Some(row)) => Mutated::decode(row).ok(),
+        Err(StoreError::Damaged(_)) => None,
+        Err(error) => return Err(error),
+    };
+    let Some(row) = row else { return Ok(Laid::Damaged) };
+    let log = LogKey::mutations(conversation);
+    let mut at = row.mutation;
+    while at > MutationSeq::ZERO {
+        let mutation = match mutation(reader, &log, at) {
+            Ok(Some(mutation)) if mutation.seq == seq && mutation.previous < at => mutation,
+            Ok(_) | Err(StoreError::Damaged(_)) => return Ok(Laid::Damaged),
+            Err(error) => return Err(error),
+        };
+        let edited = matches!(mutation.change, Change::Edited { .. });
+        if at == row.mutation && edited == row.gone {
+            return Ok(Laid::Damaged);
+        }
+        if !edited || at <= edits {
+            return Ok(Laid::Change(mutation));
+        }
+        at = mutation.previous;
+    }
+    Ok(Laid::Nothing)
+}
+
+fn mutation(
+    reader: &Reader,
+    log: &LogKey,
+    at: MutationSeq,
+) -> Result<Option<Mutation>, StoreError> {
+    let record = reader.entry(log, at.number())?.and_then(|entry| entry.record);
+    Ok(record.and_then(|record| Mutation::decode(record).ok()))
 }
 
 #[cfg(test)]

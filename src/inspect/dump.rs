@@ -1,11 +1,11 @@
 //! One log as values, page by page.
 
 use crate::{
-    history,
+    history::{self, Laid},
     id::{ConversationId, UserId},
     inbox,
     message::{Entry, Message},
-    seq::{HistorySeq, InboxSeq, Span},
+    seq::{HistorySeq, InboxSeq, MutationSeq, Span},
     store::{ReadLimit, Reader, StoreError, catalogue::LogKey},
 };
 
@@ -27,8 +27,19 @@ pub struct HistoryPage {
     pub first: HistorySeq,
     /// Newest row.
     pub last: HistorySeq,
-    /// In order; none = damaged.
-    pub messages: Vec<(HistorySeq, Option<Message>)>,
+    /// In order.
+    pub rows: Vec<HistoryRow>,
+}
+
+/// A message of a history and what became of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HistoryRow {
+    /// Its place.
+    pub seq: HistorySeq,
+    /// As it was written; none = damaged.
+    pub message: Option<Message>,
+    /// Its latest change.
+    pub change: Laid,
 }
 
 /// At most `entries` entries of the user's inbox after `after`.
@@ -65,5 +76,10 @@ pub fn history_page(
     let until = from.number().saturating_add(rows as u64).saturating_sub(1);
     let span = Span { first: from, last: last.min(HistorySeq::new(until)) };
     let messages = if rows == 0 { Vec::new() } else { history::read(reader, &log, span)? };
-    Ok(HistoryPage { first, last, messages })
+    let row = |(seq, message)| {
+        let change = history::laid(reader, conversation, seq, MutationSeq::new(u64::MAX))?;
+        Ok(HistoryRow { seq, message, change })
+    };
+    let rows = messages.into_iter().map(row).collect::<Result<_, StoreError>>()?;
+    Ok(HistoryPage { first, last, rows })
 }

@@ -10,7 +10,7 @@ mod stat;
 mod verify;
 
 pub use self::{
-    dump::{HistoryPage, LogPage, history_page, log_page},
+    dump::{HistoryPage, HistoryRow, LogPage, history_page, log_page},
     report::{Counts, FINDINGS_MAX, Finding, FindingKind, Place, Report},
     stat::{LogStat, Stat, TableStat, stat},
     verify::verify,

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::{
     id::{ClientMessageId, ConversationId, DeviceId, UserId},
-    seq::{HistorySeq, InboxSeq},
+    seq::{HistorySeq, InboxSeq, MutationSeq},
 };
 
 /// Findings kept in a report; more are only counted.
@@ -37,6 +37,8 @@ pub enum FindingKind {
     Sent,
     /// A message id was or could be given twice.
     MessageId,
+    /// A change of a message does not agree with the message or with the change before it.
+    Mutation,
     /// A part could not be read at all.
     Unreadable,
 }
@@ -58,6 +60,7 @@ impl FindingKind {
             Self::Cursor => "cursor",
             Self::Sent => "sent",
             Self::MessageId => "message-id",
+            Self::Mutation => "mutation",
             Self::Unreadable => "unreadable",
         }
     }
@@ -88,6 +91,8 @@ pub enum Place {
     Device(UserId, DeviceId),
     /// A device's memory of a request.
     Sent(UserId, DeviceId, ClientMessageId),
+    /// A change of a message.
+    Mutation(ConversationId, MutationSeq),
 }
 
 impl fmt::Display for Place {
@@ -101,6 +106,7 @@ impl fmt::Display for Place {
             Self::Membership(user, conversation) => write!(f, "membership {user} {conversation}"),
             Self::Device(user, device) => write!(f, "device {user} {device}"),
             Self::Sent(user, device, id) => write!(f, "sent {user} {device} {id}"),
+            Self::Mutation(conversation, seq) => write!(f, "mutation {conversation} {seq}"),
         }
     }
 }
@@ -141,6 +147,8 @@ pub struct Counts {
     pub devices: u64,
     /// Requests that devices' retries are recognised by.
     pub sent: u64,
+    /// Changes of messages.
+    pub mutations: u64,
 }
 
 /// The outcome of a verification.

@@ -550,3 +550,28 @@ fn unread_is_less_by_what_is_gone() {
         assert_eq!(daemon.login("bob", "phone").unread_total(), 3);
     }
 }
+
+/// What an operator sees of a stopped daemon's data.
+#[test]
+fn the_store_is_sound_and_its_history_tells_what_became_of_messages() {
+    let mut daemon = Daemon::start();
+    let mut alice = daemon.login("alice", "laptop");
+    let id = group_of(&mut alice, &["bob"]);
+    alice.send_many(&conversation(&id), 1..=4);
+    done(&mut alice, edit(&id, 1, "first"));
+    done(&mut alice, edit(&id, 1, "first of all"));
+    done(&mut alice, recall(&id, 2));
+    done(&mut alice, delete(&id, 3));
+    daemon.terminate();
+    assert!(daemon.ended().success());
+    let verified = daemon.run(&["store", "verify"]);
+    let text = String::from_utf8_lossy(&verified.stdout);
+    assert!(verified.status.success() && text.contains("4 changes"), "{text}");
+    let history = daemon.run(&["store", "history", &id]);
+    let text = String::from_utf8_lossy(&history.stdout);
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines[1].contains("text/plain first of all revision 2 at "), "{text}");
+    assert!(lines[2].contains("alice recalled by alice at "), "{text}");
+    assert!(lines[3].contains("alice deleted by alice at "), "{text}");
+    assert!(lines[4].ends_with("text/plain 4"), "{text}");
+}

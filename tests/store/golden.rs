@@ -13,7 +13,7 @@ use roamd::{
     inbox::{self, Device},
     inspect::verify,
     message::EntryKind,
-    sent::Sent,
+    sent::Remembered,
     store::{
         FORMAT_VERSION, Reader, Store, StoreConfig,
         catalogue::{LogKind, Table},
@@ -42,7 +42,7 @@ fn told(reader: &Reader) -> String {
                 let line = match kind {
                     LogKind::Inbox => inbox_line(record),
                     LogKind::History => history_line(record),
-                    LogKind::Sent => sent_line(Sent::decode(record).unwrap()),
+                    LogKind::Sent => sent_line(Remembered::decode(record).unwrap()),
                     LogKind::Mutation => mutation_line(record),
                     LogKind::Notice => record.escape_ascii().to_string(),
                 };
@@ -95,7 +95,7 @@ fn told(reader: &Reader) -> String {
                     let d = Device::decode(row).unwrap();
                     format!("{} {}..{} {}", d.cursor, d.first_seen, d.last_seen, d.platform)
                 }
-                Table::SentException => sent_line(Sent::decode(row).unwrap()),
+                Table::SentException => sent_line(Remembered::decode(row).unwrap()),
                 Table::Counter => format!("{:?}", &row[..]),
                 Table::Mutated => format!("{:?}", history::Mutated::decode(row).unwrap()),
                 Table::Hidden
@@ -187,7 +187,11 @@ fn history_line(record: bytes::Bytes) -> String {
     )
 }
 
-fn sent_line(s: Sent) -> String {
+fn sent_line(remembered: Remembered) -> String {
+    let s = match remembered {
+        Remembered::Accepted(sent) => sent,
+        Remembered::UsedUp { client_id, time } => return format!("{client_id} given up at {time}"),
+    };
     format!(
         "{} hash {:016x} at {}: {} {} id {}, inbox {}",
         s.client_id, s.payload_hash, s.time, s.conversation, s.seq, s.id, s.inbox_seq

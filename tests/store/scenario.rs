@@ -205,11 +205,40 @@ pub fn second_half(world: &mut World) {
     world.engine.flush().unwrap();
 }
 
+/// Messages are changed, and an id is given up.
+pub fn changes(world: &mut World) {
+    let done = |world: &mut World, who: &str, request: Request| {
+        let reply = world.request(who, request);
+        assert!(matches!(reply, Reply::Done { .. }), "{reply:?}");
+    };
+    let edit = |conversation: ConversationId, seq: u64, content: Bytes| Request::Edit {
+        conversation,
+        seq: HistorySeq::new(seq),
+        content_type: "text/plain".into(),
+        content,
+        base_revision: None,
+    };
+    let direct = ConversationId::direct(&user("alice"), &user("bob"));
+    done(world, "alice", edit(direct.clone(), 1, "hello, bob".into()));
+    done(world, "bob", edit(direct.clone(), 5, vec![b'y'; 20_000].into()));
+    done(world, "alice", edit(direct.clone(), 1, "Hello, Bob".into()));
+    for (who, conversation, seq) in [("alice", direct.clone(), 2), ("bob", group("team"), 6)] {
+        done(world, who, Request::Recall { conversation, seq: HistorySeq::new(seq) });
+    }
+    let seq = HistorySeq::new(1);
+    done(world, "dave", Request::DeleteForAll { conversation: group("open"), seq });
+    for unsent in [100, 99] {
+        done(world, "carol", Request::CancelSend { client_id: ClientMessageId::new(unsent) });
+    }
+    world.engine.flush().unwrap();
+}
+
 /// Used by what only wants a store with everything in it.
 pub fn everything(store: &Store, writer: Writer) -> Writer {
     let mut world = World::new(store, writer);
     first_half(&mut world);
     store.settle().unwrap();
     second_half(&mut world);
+    changes(&mut world);
     world.engine.into_writer()
 }

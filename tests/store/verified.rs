@@ -3,18 +3,18 @@
 use bytes::Bytes;
 use roamd::{
     conversation::{Conversation, Member, Membership},
-    history,
+    history::{self, Mutated, Mutation},
     id::{ConversationId, DeviceId, MessageId, UserId},
     inbox::{self, Device},
     inspect::{FindingKind, Report, history_page, log_page, stat, verify},
-    message::{Entry, EntryKind, Role},
-    sent::Sent,
-    seq::{HistorySeq, InboxSeq},
+    message::{Entry, EntryKind, MutationRef, Role},
+    sent::{Remembered, Sent},
+    seq::{HistorySeq, InboxSeq, MutationSeq},
     store::{
         Commit, Reader, Store, Writer,
         catalogue::{
             LogKey, LogKind, MESSAGE_IDS, Table, conversation_key, device_key, member_key,
-            membership_key,
+            membership_key, mutated_key,
         },
     },
     time::Timestamp,
@@ -52,6 +52,7 @@ fn what_the_engine_writes_is_sound() {
     counts.values = in_memory.counts.values;
     assert_eq!(counts, in_memory.counts);
     assert_eq!((counts.conversations, counts.messages, counts.inboxes), (5, 20, 5));
+    assert_eq!(counts.mutations, 6);
 }
 
 #[test]
@@ -66,7 +67,8 @@ fn figures_and_dumps_tell_what_is_there() {
     assert!(family(LogKind::History).bytes > 20_000);
     assert_eq!(family(LogKind::Inbox).logs, 5);
     let rows = |table| stat.tables.iter().find(|t| t.table == table).unwrap().rows;
-    assert_eq!((rows(Table::Conversation), rows(Table::SentException)), (5, 1));
+    assert_eq!((rows(Table::Conversation), rows(Table::SentException)), (5, 2));
+    assert_eq!((family(LogKind::Mutation).entries, rows(Table::Mutated)), (6, 5));
     assert!(stat.records() > 80 && stat.bytes() > 20_000);
     assert!(stat.store.journal_bytes > 0 && stat.store.memory_bytes > 0);
 
@@ -76,8 +78,8 @@ fn figures_and_dumps_tell_what_is_there() {
     assert_eq!(page.entries.iter().map(|(seq, _)| seq.number()).collect::<Vec<_>>(), [2, 3]);
     assert!(page.entries.iter().all(|(_, entry)| entry.is_some()));
     let page = history_page(&reader, &direct(), HistorySeq::new(4), 100).unwrap();
-    assert_eq!(page.messages.iter().map(|(seq, _)| seq.number()).collect::<Vec<_>>(), [5, 6]);
-    assert_eq!(history_page(&reader, &direct(), HistorySeq::ZERO, 0).unwrap().messages, []);
+    assert_eq!(page.rows.iter().map(|row| row.seq.number()).collect::<Vec<_>>(), [5, 6]);
+    assert_eq!(history_page(&reader, &direct(), HistorySeq::ZERO, 0).unwrap().rows, []);
     let nobody = log_page(&reader, &user("nobody"), InboxSeq::ZERO, 10).unwrap();
     assert_eq!((nobody.last, nobody.entries.len()), (InboxSeq::ZERO, 0));
     drop(writer);
@@ -233,11 +235,14 @@ fn devices_that_do_not_agree_are_found() {
         },
         &[FindingKind::Cursor],
     );
-    let sent = |reader: &Reader, name: &str| {
+    let sent = |reader: &Reader, name: &str| -> (LogKey, Sent) {
         let log = LogKey::sent(&user(name), &phone());
         let last = reader.bounds(&log).unwrap().last;
         let entry = reader.entry(&log, last).unwrap().unwrap();
-        (log, Sent::decode(entry.record.unwrap()).unwrap())
+        match Remembered::decode(entry.record.unwrap()).unwrap() {
+            Remembered::Accepted(sent) => (log, sent),
+            other => panic!("{other:?}"),
+        }
     };
     check(
         |reader, commit| {
@@ -267,6 +272,86 @@ fn devices_that_do_not_agree_are_found() {
 }
 
 #[test]
+fn changes_that_do_not_agree_are_found() {
+    use FindingKind::{Dangling, Leak, Malformed, Mutation as Change};
+    let log = || LogKey::mutations(&direct());
+    let last = |reader: &Reader| {
+        let at = reader.bounds(&log()).unwrap().last;
+        let entry = reader.entry(&log(), at).unwrap().unwrap();
+        (MutationSeq::new(at), Mutation::decode(entry.record.unwrap()).unwrap())
+    };
+    let row = |reader: &Reader, seq: u64| {
+        let key = mutated_key(&direct(), HistorySeq::new(seq));
+        Mutated::decode(reader.row(Table::Mutated, &key).unwrap().unwrap()).unwrap()
+    };
+    let put = |commit: &mut Commit, seq: u64, row: Mutated| {
+        commit.put(Table::Mutated, mutated_key(&direct(), HistorySeq::new(seq)), row.encode());
+    };
+    // A change of nothing, one more of what is gone, one that follows another than it says.
+    check(
+        |reader, commit| {
+            let seq = HistorySeq::new(7);
+            commit.append(log(), Mutation { seq, ..last(reader).1 }.encode());
+        },
+        &[Dangling],
+    );
+    check(
+        |reader, commit| {
+            let (previous, recall) = last(reader);
+            commit.append(log(), Mutation { previous, ..recall }.encode());
+            put(commit, 2, Mutated { mutation: previous.next(), ..row(reader, 2) });
+        },
+        &[Change],
+    );
+    check(
+        |reader, commit| {
+            let (previous, recall) = last(reader);
+            let seq = HistorySeq::new(3);
+            commit.append(log(), Mutation { seq, previous, ..recall }.encode());
+            let mutation = previous.next();
+            put(commit, 3, Mutated { mutation, gone: true, counted: false });
+        },
+        &[Change],
+    );
+    check(|_, commit| commit.append(log(), "?".into()), &[Malformed]);
+    // What stands at the message.
+    let key = |seq| mutated_key(&direct(), HistorySeq::new(seq));
+    check(|_, commit| commit.delete(Table::Mutated, key(2)), &[Change]);
+    check(|_, commit| commit.put(Table::Mutated, key(2), "?".into()), &[Malformed]);
+    check(|reader, commit| put(commit, 2, Mutated { gone: false, ..row(reader, 2) }), &[Change]);
+    check(|reader, commit| put(commit, 2, Mutated { counted: false, ..row(reader, 2) }), &[Change]);
+    check(|reader, commit| put(commit, 1, row(reader, 5)), &[Change]);
+    let far = MutationSeq::new(100);
+    check(
+        |reader, commit| put(commit, 2, Mutated { mutation: far, ..row(reader, 2) }),
+        &[Change, Dangling],
+    );
+    check(|reader, commit| put(commit, 9, row(reader, 2)), &[Dangling]);
+    // What inboxes tell.
+    let told = |name: &str, id: ConversationId, seq: u64, mutation: u64| {
+        let (seq, mutation) = (HistorySeq::new(seq), MutationSeq::new(mutation));
+        let by = user("alice");
+        let kind = EntryKind::Recalled(MutationRef { conversation: id, seq, mutation, by });
+        let entry = Entry { time: Timestamp::from_millis(5), kind };
+        (LogKey::inbox(&user(name)), inbox::encode(&entry))
+    };
+    for (name, seq, mutation, expected) in [
+        ("bob", 2, 4, &[][..]),
+        ("bob", 2, 3, &[Change]),
+        ("bob", 2, 5, &[Dangling]),
+        ("dave", 2, 4, &[Leak]),
+    ] {
+        check(
+            |_, commit| {
+                let (inbox, entry) = told(name, direct(), seq, mutation);
+                commit.append(inbox, entry);
+            },
+            expected,
+        );
+    }
+}
+
+#[test]
 fn a_findings_place_can_be_read() {
     let place = Place::new();
     let (store, writer) = place.open();
@@ -276,6 +361,6 @@ fn a_findings_place_can_be_read() {
     writer.stage(&commit).unwrap();
     writer.flush().unwrap();
     let text = report(&store).findings[0].to_string();
-    let expected = format!("dangling: inbox bob 25: {} 7: the newest message is 6", direct());
+    let expected = format!("dangling: inbox bob 31: {} 7: the newest message is 6", direct());
     assert_eq!(text, expected);
 }

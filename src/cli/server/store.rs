@@ -8,9 +8,10 @@ use super::{fail, print, serve::store_config};
 use crate::{
     cli::exit::Exit,
     config::Config,
+    history::{Change, Laid, Mutation},
     id::{ConversationId, UserId},
-    inspect::{self, Report},
-    message::{Entry, EntryKind, Message, MutationRef},
+    inspect::{self, HistoryRow, Report},
+    message::{Entry, EntryKind, MutationRef},
     seq::{HistorySeq, InboxSeq},
     store::{Store, StoreError},
 };
@@ -84,8 +85,8 @@ fn look(store: &Store, command: &StoreCommand) -> Result<Exit, StoreError> {
             let page = inspect::history_page(&store.reader(), conversation, after, *most)?;
             let mut text =
                 format!("# history of {conversation}: {} to {}\n", page.first, page.last);
-            for (seq, message) in page.messages {
-                text.push_str(&message_line(seq, message.as_ref()));
+            for row in &page.rows {
+                text.push_str(&message_line(row));
             }
             print(&text);
         }
@@ -147,7 +148,7 @@ fn verdict(report: &Report) -> String {
     let counts = &report.counts;
     let _ = writeln!(
         text,
-        "{}: {} values, {} conversations, {} messages, {} inboxes, {} entries, {} memberships, {} devices, {} sent",
+        "{}: {} values, {} conversations, {} messages, {} inboxes, {} entries, {} memberships, {} devices, {} sent, {} changes",
         if report.is_sound() { "sound" } else { "DAMAGED" },
         counts.values,
         counts.conversations,
@@ -156,7 +157,8 @@ fn verdict(report: &Report) -> String {
         counts.entries,
         counts.memberships,
         counts.devices,
-        counts.sent
+        counts.sent,
+        counts.mutations
     );
     text
 }
@@ -210,9 +212,30 @@ impl std::fmt::Display for HiddenSeqs<'_> {
     }
 }
 
-fn message_line(seq: HistorySeq, message: Option<&Message>) -> String {
-    let Some(message) = message else { return format!("{seq} damaged\n") };
-    let content = String::from_utf8_lossy(&message.draft.content);
-    let content: String = content.chars().take(200).flat_map(char::escape_debug).collect();
-    format!("{seq} {} {} {} {content}\n", message.time, message.sender, message.draft.content_type)
+fn message_line(row: &HistoryRow) -> String {
+    let seq = row.seq;
+    let (Some(message), Laid::Nothing | Laid::Change(_)) = (&row.message, &row.change) else {
+        return format!("{seq} damaged\n");
+    };
+    let head = format!("{seq} {} {}", message.time, message.sender);
+    let draft = &message.draft;
+    match &row.change {
+        Laid::Change(Mutation { change: Change::Recalled, by, time, .. }) => {
+            format!("{head} recalled by {by} at {time}\n")
+        }
+        Laid::Change(Mutation { change: Change::Deleted, by, time, .. }) => {
+            format!("{head} deleted by {by} at {time}\n")
+        }
+        Laid::Change(Mutation {
+            change: Change::Edited { revision, content_type, content },
+            time,
+            ..
+        }) => format!("{head} {content_type} {} revision {revision} at {time}\n", escaped(content)),
+        _ => format!("{head} {} {}\n", draft.content_type, escaped(&draft.content)),
+    }
+}
+
+/// The beginning of a content, on one line.
+fn escaped(content: &[u8]) -> String {
+    String::from_utf8_lossy(content).chars().take(200).flat_map(char::escape_debug).collect()
 }

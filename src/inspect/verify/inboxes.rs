@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::{Check, FindingKind, Place, Row, each_row};
+use super::{Check, FindingKind, Place, Row, each_row, mutations};
 use crate::{
     conversation::Membership,
     id::{ConversationId, DeviceId, UserId},
@@ -92,36 +92,39 @@ fn check_inbox(
             | EntryKind::PeerRead { conversation, read_seq: at, .. }
             | EntryKind::Cleared { conversation, cleared_to: at } => (conversation, at),
             EntryKind::Mode { conversation, from, .. } => (conversation, from.previous()),
-            EntryKind::Recalled(mutation)
-            | EntryKind::Edited(mutation)
-            | EntryKind::Deleted(mutation) => (mutation.conversation, mutation.seq),
+            ref kind @ (EntryKind::Recalled(ref what)
+            | EntryKind::Edited(ref what)
+            | EntryKind::Deleted(ref what)) => {
+                mutations::check_told(check, place(seq), kind, what)?;
+                let (conversation, at) = (what.conversation.clone(), what.seq);
+                if !told_of(&mut told, check, user, &conversation, untrimmed)?.may_see(at) {
+                    let detail = format!("{conversation} {at} is not this user's to see");
+                    check.add(FindingKind::Leak, place(seq), detail);
+                }
+                (conversation, at)
+            }
             EntryKind::Hidden { conversation, seqs } => {
                 (conversation, seqs.into_iter().max().unwrap_or_default())
             }
             EntryKind::Membership(change) => (change.conversation, change.at),
             EntryKind::Message { conversation, seq: at } => {
-                if !told.contains_key(&conversation) {
-                    let fresh = begin(check, user, &conversation, untrimmed)?;
-                    told.insert(conversation.clone(), fresh);
+                let told = told_of(&mut told, check, user, &conversation, untrimmed)?;
+                if !told.may_see(at) {
+                    let detail = format!("{conversation} {at} is not this user's to see");
+                    check.add(FindingKind::Leak, place(seq), detail);
                 }
-                if let Some(told) = told.get_mut(&conversation) {
-                    if !told.may_see(at) {
-                        let detail = format!("{conversation} {at} is not this user's to see");
-                        check.add(FindingKind::Leak, place(seq), detail);
+                match told.newest {
+                    Some(newest) if newest >= at => {
+                        let detail = format!("{conversation} {at} after {newest}");
+                        check.add(FindingKind::Delivery, place(seq), detail);
                     }
-                    match told.newest {
-                        Some(newest) if newest >= at => {
-                            let detail = format!("{conversation} {at} after {newest}");
-                            check.add(FindingKind::Delivery, place(seq), detail);
-                        }
-                        Some(newest) if told.misses(newest, at) => {
-                            let detail = format!("{conversation}: {at} comes after {newest}");
-                            passed_over.push((seq, detail));
-                        }
-                        _ => {}
+                    Some(newest) if told.misses(newest, at) => {
+                        let detail = format!("{conversation}: {at} comes after {newest}");
+                        passed_over.push((seq, detail));
                     }
-                    told.newest = told.newest.max(Some(at));
+                    _ => {}
                 }
+                told.newest = told.newest.max(Some(at));
                 (conversation, at)
             }
         };
@@ -148,6 +151,19 @@ fn check_inbox(
         check.add(FindingKind::Delivery, place(seq), format!("rows are passed over: {detail}"));
     }
     Ok(())
+}
+
+fn told_of<'a>(
+    all: &'a mut HashMap<ConversationId, Told>,
+    check: &Check<'_>,
+    user: &UserId,
+    id: &ConversationId,
+    newest: Option<HistorySeq>,
+) -> Result<&'a mut Told, StoreError> {
+    if !all.contains_key(id) {
+        all.insert(id.clone(), begin(check, user, id, newest)?);
+    }
+    Ok(all.get_mut(id).expect("it was put there just now"))
 }
 
 fn begin(

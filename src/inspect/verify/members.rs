@@ -91,6 +91,12 @@ pub(super) fn check_memberships(check: &mut Check<'_>) -> Result<(), StoreError>
         if let Some(detail) = wrong_intervals(&own, head) {
             check.add(FindingKind::Membership, place(), detail);
         }
+        if let Some(newest) = check.last_mutation(&id)?
+            && own.left_mutation > newest
+        {
+            let detail = format!("left at change {}, the last is {newest}", own.left_mutation);
+            check.add(FindingKind::Membership, place(), detail);
+        }
         if own.read_seq > head {
             let detail = format!("has read {}, the newest message is {head}", own.read_seq);
             check.add(FindingKind::ReadMarker, place(), detail);

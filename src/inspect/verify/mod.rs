@@ -1,5 +1,5 @@
 //! Does everything in a data directory agree? One pass over the values, then over histories,
-//! conversations and their members, inboxes, devices, and what they have sent.
+//! conversations and their members, changes of messages, inboxes, devices, and what they have sent.
 //!
 //! What is found is reported and never stops the rest: a damaged record is one finding where it
 //! stands, and no second one for whatever would have to be compared with it.
@@ -7,6 +7,7 @@
 mod histories;
 mod inboxes;
 mod members;
+mod mutations;
 mod own;
 mod sends;
 
@@ -55,6 +56,8 @@ pub fn verify(store: &Store, progress: &mut dyn FnMut(&Counts)) -> Report {
     check.part(Table::Conversation.tree(), members::check_conversations);
     check.part(Table::Member.tree(), members::check_members);
     check.part(Table::Membership.tree(), members::check_memberships);
+    check.part(LogKind::Mutation.tree(), mutations::check);
+    check.part(Table::Mutated.tree(), mutations::check_mutated);
     check.part(Table::Hidden.tree(), own::check_hidden);
     check.part(Table::Mention.tree(), own::check_mentions);
     check.part(Table::Preference.tree(), own::check_preferences);
