@@ -9,7 +9,7 @@ use roamd::{
     limits::Limits,
     message::{Draft, HistoryPolicy, MessageFlags},
     reply::Reply,
-    request::{Destination, Position, Request},
+    request::{Destination, Position, PreferencesChange, Request},
     seq::{HistorySeq, InboxSeq},
     store::{Store, Writer},
     time::Timestamp,
@@ -95,6 +95,15 @@ impl World {
         let reply =
             self.request(who, Request::MarkRead { conversation, read_seq, peer_visible: false });
         assert!(matches!(reply, Reply::MarkRead { .. }), "{reply:?}");
+    }
+
+    /// The newest message that the user sees.
+    pub fn head(&mut self, who: &str, conversation: &ConversationId) -> HistorySeq {
+        let conversations = vec![conversation.clone()];
+        match self.request(who, Request::GetUnread { conversations, explain: true }) {
+            Reply::Unread { conversations, .. } => conversations[0].visible_last,
+            other => panic!("{other:?}"),
+        }
     }
 
     pub fn members(&mut self, who: &str, add: bool, name: &str, users: &[&str]) {
@@ -233,6 +242,43 @@ pub fn changes(world: &mut World) {
     world.engine.flush().unwrap();
 }
 
+/// Users hide, clear, pin and type; some are named in messages.
+pub fn own_state(world: &mut World) {
+    let done = |world: &mut World, who: &str, request: Request| {
+        let reply = world.request(who, request);
+        assert!(matches!(reply, Reply::Done { .. }), "{reply:?}");
+    };
+    let (direct, team) = (ConversationId::direct(&user("alice"), &user("bob")), group("team"));
+    let naming = |names: &[&str]| {
+        let mentions = names.iter().map(|name| user(name)).collect();
+        Draft { mentions, ..text("you") }
+    };
+    for (number, names) in [(30, &["bob", "carol"][..]), (31, &["carol", "erin"]), (32, &[])] {
+        world.send("dave", to_group("team"), number, naming(names));
+    }
+    let head = world.head("bob", &team);
+    let seqs = vec![HistorySeq::new(1), head];
+    done(world, "bob", Request::DeleteForMe { conversation: team.clone(), seqs });
+    let seq = HistorySeq::new(head.number() - 1);
+    done(world, "dave", Request::Recall { conversation: team.clone(), seq });
+    let to = HistorySeq::new(3);
+    done(world, "alice", Request::ClearConversation { conversation: direct.clone(), to });
+    done(world, "bob", Request::MarkUnread { conversation: team.clone() });
+    for draft in ["so", "so far"] {
+        let change = PreferencesChange {
+            muted: Some(true),
+            draft: Some(draft.into()),
+            ..PreferencesChange::default()
+        };
+        done(world, "bob", Request::SetPreferences { conversation: team.clone(), change });
+    }
+    let read_seq = HistorySeq::new(6);
+    let read = Request::MarkRead { conversation: direct, read_seq, peer_visible: true };
+    assert!(matches!(world.request("alice", read), Reply::MarkRead { .. }));
+    world.pass(3);
+    world.engine.flush().unwrap();
+}
+
 /// Used by what only wants a store with everything in it.
 pub fn everything(store: &Store, writer: Writer) -> Writer {
     let mut world = World::new(store, writer);
@@ -240,5 +286,6 @@ pub fn everything(store: &Store, writer: Writer) -> Writer {
     store.settle().unwrap();
     second_half(&mut world);
     changes(&mut world);
+    own_state(&mut world);
     world.engine.into_writer()
 }

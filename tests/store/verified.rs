@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use roamd::{
-    conversation::{Conversation, Member, Membership},
+    conversation::{Conversation, Hidden, MENTION, Member, Membership, Preference},
     history::{self, Mutated, Mutation},
     id::{ConversationId, DeviceId, MessageId, UserId},
     inbox::{self, Device},
@@ -14,7 +14,7 @@ use roamd::{
         Commit, Reader, Store, Writer,
         catalogue::{
             LogKey, LogKind, MESSAGE_IDS, Table, conversation_key, device_key, member_key,
-            membership_key, mutated_key,
+            membership_key, mutated_key, row_of_user_key,
         },
     },
     time::Timestamp,
@@ -51,8 +51,8 @@ fn what_the_engine_writes_is_sound() {
     assert!(counts.values > 40);
     counts.values = in_memory.counts.values;
     assert_eq!(counts, in_memory.counts);
-    assert_eq!((counts.conversations, counts.messages, counts.inboxes), (5, 20, 5));
-    assert_eq!(counts.mutations, 6);
+    assert_eq!((counts.conversations, counts.messages, counts.inboxes), (5, 23, 5));
+    assert_eq!(counts.mutations, 7);
 }
 
 #[test]
@@ -62,13 +62,15 @@ fn figures_and_dumps_tell_what_is_there() {
     let writer = everything(&store, writer);
     let stat = stat(&store).unwrap();
     let family = |kind| *stat.logs.iter().find(|log| log.kind == kind).unwrap();
-    assert_eq!(family(LogKind::History).entries, 20);
-    assert_eq!(family(LogKind::History).longest, 9);
+    assert_eq!(family(LogKind::History).entries, 23);
+    assert_eq!(family(LogKind::History).longest, 12);
     assert!(family(LogKind::History).bytes > 20_000);
     assert_eq!(family(LogKind::Inbox).logs, 5);
     let rows = |table| stat.tables.iter().find(|t| t.table == table).unwrap().rows;
     assert_eq!((rows(Table::Conversation), rows(Table::SentException)), (5, 2));
-    assert_eq!((family(LogKind::Mutation).entries, rows(Table::Mutated)), (6, 5));
+    assert_eq!((family(LogKind::Mutation).entries, rows(Table::Mutated)), (7, 6));
+    let own = [Table::Hidden, Table::Mention, Table::Preference].map(rows);
+    assert_eq!(own, [2, 3, 1]);
     assert!(stat.records() > 80 && stat.bytes() > 20_000);
     assert!(stat.store.journal_bytes > 0 && stat.store.memory_bytes > 0);
 
@@ -352,6 +354,55 @@ fn changes_that_do_not_agree_are_found() {
 }
 
 #[test]
+fn own_state_that_does_not_agree_is_found() {
+    use FindingKind::{Dangling, Malformed, Membership as Of, ReadMarker};
+    let at = |name: &str, seq| row_of_user_key(&user(name), &group("team"), HistorySeq::new(seq));
+    let hide = |commit: &mut Commit, name: &str, seq, counted| {
+        commit.put(Table::Hidden, at(name, seq), Hidden { counted }.encode());
+    };
+    let mention = |commit: &mut Commit, name: &str, seq| {
+        commit.put(Table::Mention, at(name, seq), Bytes::from_static(MENTION));
+    };
+    let with_own = |reader: &Reader, commit: &mut Commit, change: fn(&mut Membership)| {
+        let mut own = own(reader, "bob", &group("team"));
+        change(&mut own);
+        put_own(commit, "bob", &group("team"), &own);
+    };
+    let newest = |reader: &Reader| {
+        let bounds = reader.bounds(&LogKey::history(&group("team"))).unwrap();
+        bounds.last
+    };
+    // Hidden: one that is not counted as hidden, one of nobody, one of no message, one that is
+    // above the bound, one that was never shown, a wrong count.
+    check(|_, commit| hide(commit, "bob", 2, true), &[Of]);
+    check(|_, commit| hide(commit, "nobody", 2, true), &[Dangling]);
+    check(|_, commit| hide(commit, "bob", 1000, true), &[Dangling, Of]);
+    check(|_, commit| hide(commit, "bob", 1, false), &[ReadMarker]);
+    check(|reader, commit| hide(commit, "bob", newest(reader), false), &[ReadMarker]);
+    check(|reader, commit| commit.delete(Table::Hidden, at("bob", newest(reader))), &[Of]);
+    check(|_, commit| commit.put(Table::Hidden, at("bob", 1), "?".into()), &[Malformed]);
+    check(
+        |reader, commit| with_own(reader, commit, |own| own.hidden_max = own.hidden_max.previous()),
+        &[Of],
+    );
+    // Mentions: one of a message that does not name the user, one above the bound.
+    check(|_, commit| mention(commit, "bob", 2), &[ReadMarker]);
+    check(|_, commit| mention(commit, "nobody", 2), &[Dangling]);
+    check(
+        |reader, commit| with_own(reader, commit, |own| own.mention_max = HistorySeq::new(1)),
+        &[Of],
+    );
+    check(|_, commit| commit.put(Table::Mention, "?".into(), Bytes::new()), &[Malformed]);
+    // Preferences.
+    let key = |name: &str| membership_key(&user(name), &group("team"));
+    check(|_, commit| commit.put(Table::Preference, key("bob"), "?".into()), &[Malformed]);
+    check(
+        |_, commit| commit.put(Table::Preference, key("nobody"), Preference::default().encode()),
+        &[Dangling],
+    );
+}
+
+#[test]
 fn a_findings_place_can_be_read() {
     let place = Place::new();
     let (store, writer) = place.open();
@@ -361,6 +412,6 @@ fn a_findings_place_can_be_read() {
     writer.stage(&commit).unwrap();
     writer.flush().unwrap();
     let text = report(&store).findings[0].to_string();
-    let expected = format!("dangling: inbox bob 31: {} 7: the newest message is 6", direct());
+    let expected = format!("dangling: inbox bob 40: {} 7: the newest message is 6", direct());
     assert_eq!(text, expected);
 }
