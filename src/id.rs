@@ -132,6 +132,12 @@ impl ConversationId {
 }
 
 impl ConversationId {
+    /// Whether it is that of a direct conversation.
+    #[must_use]
+    pub fn is_direct(&self) -> bool {
+        self.0.starts_with("d.")
+    }
+
     /// Whether the id is of the form the server itself gives (`d.` or `g.`), which no caller may
     /// choose: a chosen id must never meet a direct conversation of others.
     #[must_use]

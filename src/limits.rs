@@ -103,6 +103,10 @@ pub const PUSH_RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 pub const HINTS_MAX: usize = 1000;
 /// Most cursors of large conversations in a Hello. More: TOO_MANY_ITEMS.
 pub const HELLO_CURSORS_MAX: usize = 64;
+/// Whose total has moved because of large conversations is told within this time ...
+pub const UNREAD_PUSH_DELAY: Duration = Duration::from_millis(200);
+/// ... or at once when so many wait; and so many at once.
+pub const UNREAD_PUSH_USERS: usize = 512;
 /// At most one entry about a user's read marker, to its own devices and to the peer, and one about
 /// its preferences, per conversation in this time.
 pub const READ_ENTRY_INTERVAL: Duration = Duration::from_secs(2);

@@ -22,11 +22,11 @@ use tokio::{
 use super::{Shared, feed::Feed};
 use crate::{
     engine::{Answer, read},
-    id::SessionId,
+    id::{ConversationId, SessionId},
     limits::{CLIENT_FRAME_BYTES_MAX, GREETING_FRAME_BYTES_MAX},
     refusal::{ErrorCode, Refusal},
     reply::Reply,
-    seq::InboxSeq,
+    seq::{InboxSeq, MutationSeq, Span},
     session::{Output, Session},
     store::{ReadLimit, StoreError},
     wire::{self, FrameDecoder},
@@ -250,6 +250,8 @@ impl Connection {
                 Output::Read { after, upto, entries, bytes } => {
                     self.read_inbox(after, upto, ReadLimit { entries, bytes });
                 }
+                Output::ReadRows(id, span) => self.read_rows(&id, span),
+                Output::ReadChanges(id, first, last) => self.read_changes(&id, first, last),
                 Output::Close => self.closing = Some(self.shared.clock.now().mono),
             }
         }
@@ -272,6 +274,27 @@ impl Connection {
         }
     }
 
+    fn read_rows(&mut self, id: &ConversationId, span: Span) {
+        let Some(caller) = self.session.caller() else { return };
+        match read::rows(&self.shared.reader, &caller.user, id, span) {
+            Ok(rows) => self.session.handle_rows(id, span, rows),
+            Err(error) => self.unreadable(&error),
+        }
+    }
+
+    fn read_changes(&mut self, id: &ConversationId, first: MutationSeq, last: MutationSeq) {
+        let Some(caller) = self.session.caller() else { return };
+        match read::changes(&self.shared.reader, &caller.user, id, first, last) {
+            Ok(changes) => self.session.handle_changes(id, last, changes),
+            Err(error) => self.unreadable(&error),
+        }
+    }
+
+    fn unreadable(&mut self, error: &StoreError) {
+        tracing::error!(%error, "a large conversation cannot be read");
+        self.session.handle_drain();
+    }
+
     /// Takes what has come in for this session.
     fn collect(&mut self) {
         let arrivals = self.feed.take(self.output.len() < OUT_BYTES_MAX);
@@ -291,6 +314,10 @@ impl Connection {
                     }
                 },
             }
+        }
+        arrivals.large.values().flatten().for_each(|sign| self.session.handle_large(sign));
+        if let Some((total, position)) = arrivals.total {
+            self.session.handle_total(total, position);
         }
         if let Some(head) = arrivals.head {
             self.session.handle_head(head);

@@ -1,23 +1,28 @@
 //! What waits for one connection: answers, and signs that something has happened.
 //!
 //! Bounded by construction: answers by the session's outstanding requests, signs by being flags,
-//! presence by holding one state per device that the session follows. Only pushes that are worth
+//! presence by holding one state per device that the session follows, what is said of large conversations
+//! by their number. Only pushes that are worth
 //! nothing later are a queue, and a short one.
 
 use std::{collections::VecDeque, sync::Arc};
 
+use hashbrown::HashMap;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::{
-    engine::{Answer, PresenceChanges},
-    id::UserId,
+    engine::{Answer, LargeSign, PresenceChanges},
+    id::{ConversationId, UserId},
     reply::{GoAwayReason, Reply},
     seq::InboxSeq,
 };
 
 /// Pushes that may wait for one connection. More: the oldest is dropped.
 const PUSHES_MAX: usize = 64;
+/// Signs of one large conversation that may wait. More: the oldest is dropped, which is of a time in
+/// which it was large, and no longer is.
+const SIGNS_MAX: usize = 32;
 
 /// What has come in since the connection last looked.
 #[derive(Debug, Default)]
@@ -30,6 +35,10 @@ pub(super) struct Arrivals {
     pub(super) pushes: VecDeque<Reply>,
     /// The newest state of each device that has changed.
     pub(super) presence: PresenceChanges,
+    /// Signs of large conversations, in order.
+    pub(super) large: HashMap<ConversationId, Vec<LargeSign>>,
+    /// The unread total and the entry it reflects.
+    pub(super) total: Option<(u64, InboxSeq)>,
     pub(super) drain: bool,
 }
 
@@ -45,7 +54,33 @@ impl Feed {
     }
 
     pub(super) fn answer(&self, number: u64, answer: Answer) {
-        self.put(|arrivals| arrivals.answers.push((number, answer)));
+        self.put(|arrivals| {
+            if let Answer::CaughtUp { .. } = answer {
+                // The answer tells how far large conversations go, and what the total is.
+                arrivals.large.clear();
+                arrivals.total = None;
+            }
+            arrivals.answers.push((number, answer));
+        });
+    }
+
+    pub(super) fn large(&self, sign: &LargeSign) {
+        self.put(|arrivals| {
+            let signs = arrivals.large.entry(sign.at().conversation.clone()).or_default();
+            match (signs.last_mut(), sign) {
+                (Some(last @ LargeSign::Grown(_)), LargeSign::Grown(_) | LargeSign::Closed(_)) => {
+                    *last = sign.clone();
+                }
+                _ => signs.push(sign.clone()),
+            }
+            if signs.len() > SIGNS_MAX {
+                signs.remove(0);
+            }
+        });
+    }
+
+    pub(super) fn total(&self, total: u64, position: InboxSeq) {
+        self.put(|arrivals| arrivals.total = Some((total, position)));
     }
 
     pub(super) fn grow(&self, head: InboxSeq) {

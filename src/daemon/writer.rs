@@ -17,7 +17,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
 use super::{directory::Directory, feed::Feed};
 use crate::{
     clock::Clock,
-    engine::{Answer, Caller, Command, Engine, Sign},
+    engine::{Answer, Caller, Command, Engine, LargeNotice, Sign},
     inbox,
     reply::{GoAwayReason, Reply},
     request::Request,
@@ -115,7 +115,11 @@ pub(super) fn start(
                 "ephemeral pushes gave way to newer ones"
             );
         }
-        outcome.map(|()| thread.engine.into_writer())
+        outcome.map(|()| {
+            let writer = thread.engine.into_writer();
+            tracing::info!(operations = writer.operations(), "the engine has ended");
+            writer
+        })
     })?;
     Ok((submitter, thread))
 }
@@ -140,10 +144,17 @@ struct Thread {
     dropped_pushes: u64,
 }
 
-/// Answers that wait for the flush.
+/// What waits for the flush.
+enum Due {
+    Answer(Arc<Feed>, u64, Answer),
+    /// What was to be told of large conversations before the next answer.
+    Large(Vec<LargeNotice>),
+}
+
+/// What waits for the flush, in order.
 #[derive(Default)]
 struct Held {
-    answers: Vec<(Arc<Feed>, u64, Answer)>,
+    due: Vec<Due>,
     displaced: Vec<Arc<Feed>>,
     finish: bool,
 }
@@ -172,7 +183,7 @@ impl Thread {
             } else if self.engine.deadline().is_some_and(|deadline| deadline <= now.mono) {
                 self.engine.on_timer(now)?;
             }
-            self.publish(held.answers, held.displaced)?;
+            self.publish(held.due, held.displaced)?;
             if held.finish {
                 return Ok(());
             }
@@ -197,12 +208,16 @@ impl Thread {
         match task {
             Task::Do { feed, number, caller, command, bytes } => {
                 self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+                if let Command::CaughtUp = command {
+                    // What the answer tells is newer.
+                    held.due.push(Due::Large(self.engine.take_large()));
+                }
                 let answer = self.engine.apply(self.clock.now(), &caller, &command)?;
                 if let Answer::Attached(_) = answer {
                     held.displaced.extend(self.directory.attach(&caller, Arc::clone(&feed)));
                 }
                 if !matches!(answer, Answer::Nothing) {
-                    held.answers.push((feed, number, answer));
+                    held.due.push(Due::Answer(feed, number, answer));
                 }
             }
             Task::Detach(caller) => {
@@ -215,11 +230,7 @@ impl Thread {
     }
 
     /// Flushes, then hands out what rests on it.
-    fn publish(
-        &mut self,
-        answers: Vec<(Arc<Feed>, u64, Answer)>,
-        displaced: Vec<Arc<Feed>>,
-    ) -> Result<(), StoreError> {
+    fn publish(&mut self, due: Vec<Due>, displaced: Vec<Arc<Feed>>) -> Result<(), StoreError> {
         let effects = loop {
             match self.engine.flush() {
                 Ok(effects) => break effects,
@@ -236,8 +247,17 @@ impl Thread {
         for (user, session, followed) in effects.unfollowed {
             self.directory.session(&user, session).for_each(|feed| feed.unfollow(&followed));
         }
-        for (feed, number, answer) in answers {
-            feed.answer(number, answer);
+        for due in due {
+            match due {
+                Due::Answer(feed, number, answer) => feed.answer(number, answer),
+                Due::Large(notices) => self.tell_large(notices),
+            }
+        }
+        // Before the inboxes: what came from a large conversation goes before the entry that it no
+        // longer is one.
+        self.tell_large(effects.large);
+        for (user, (total, position)) in effects.totals {
+            self.directory.feeds(&user).for_each(|feed| feed.total(total, position));
         }
         for sign in effects.signs {
             self.sign(sign);
@@ -257,6 +277,21 @@ impl Thread {
             online.for_each(|feed| feed.grow(InboxSeq::new(head.number())));
         }
         Ok(())
+    }
+
+    fn tell_large(&self, notices: Vec<LargeNotice>) {
+        for notice in notices {
+            match notice {
+                LargeNotice::User(user, sign) => {
+                    self.directory.feeds(&user).for_each(|feed| feed.large(&sign));
+                }
+                LargeNotice::All(users, sign) => {
+                    for user in users.iter() {
+                        self.directory.feeds(user).for_each(|feed| feed.large(&sign));
+                    }
+                }
+            }
+        }
     }
 
     fn sign(&mut self, sign: Sign) {

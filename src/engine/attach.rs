@@ -65,6 +65,7 @@ impl Engine {
         let mut commit = Commit::new();
         commit.put(Table::Device, key, device.encode());
         self.writer.stage(&commit)?;
+        self.listen(caller)?;
         self.begin_session(now, caller, platform, background)?;
         Ok(Answer::Attached(Box::new(compared)))
     }
@@ -127,6 +128,7 @@ impl Engine {
     /// The state at the head of the inbox, for CaughtUp.
     pub(super) fn caught_up(&mut self, caller: &Caller) -> Result<Answer, Stop> {
         let (unread_total, mut changed) = self.unread_of_all(&caller.user)?;
+        self.note_counts(&caller.user, &changed);
         let complete = changed.len() <= CAUGHT_UP_CONVERSATIONS_MAX;
         changed.truncate(CAUGHT_UP_CONVERSATIONS_MAX);
         Ok(Answer::CaughtUp {
@@ -134,7 +136,7 @@ impl Engine {
             unread_total,
             changed,
             complete,
-            large: Vec::new(),
+            large: self.large_ends(&caller.user)?,
         })
     }
 

@@ -1,11 +1,15 @@
 //! What those who are online want to know after a flush, beyond their answers.
 
+use std::sync::Arc;
+
 use hashbrown::{HashMap, HashSet};
 
 use crate::{
-    id::{DeviceId, SessionId, UserId},
+    id::{ConversationId, DeviceId, SessionId, UserId},
     push::Job,
     reply::{DevicePresence, GoAwayReason, Reply},
+    request::LargeCursor,
+    seq::InboxSeq,
 };
 
 /// Gathered while commands are applied, handed out after the flush they rest on.
@@ -22,6 +26,43 @@ pub struct Effects {
     /// Users that a session has ceased to follow: what waits for it is void. To be heeded before
     /// any answer is handed out.
     pub unfollowed: Vec<(UserId, SessionId, UserId)>,
+    /// What those in large conversations are told, in order.
+    pub large: Vec<LargeNotice>,
+    /// Where in `large` a conversation was last said to have grown, if nothing else was said since.
+    grown: HashMap<ConversationId, usize>,
+    /// The unread total of users and the inbox_seq it reflects, moved by large conversations.
+    pub totals: HashMap<UserId, (u64, InboxSeq)>,
+}
+
+/// Something of a large conversation, and for whom.
+#[derive(Clone, Debug)]
+pub enum LargeNotice {
+    /// For the sessions of one user.
+    User(UserId, LargeSign),
+    /// For those of all these users.
+    All(Arc<HashSet<UserId>>, LargeSign),
+}
+
+/// Something of a large conversation: none of it is ever passed over, but for steps on the way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LargeSign {
+    /// From here on its messages reach the user by its logs alone. An entry of the user's inbox, or
+    /// one before it, tells of that, and goes first.
+    Opened(LargeCursor, InboxSeq),
+    /// It goes up to here now.
+    Grown(LargeCursor),
+    /// Up to here its messages reached the user by its logs, and no longer.
+    Closed(LargeCursor),
+}
+
+impl LargeSign {
+    /// Of which conversation, and where.
+    #[must_use]
+    pub fn at(&self) -> &LargeCursor {
+        match self {
+            Self::Opened(at, _) | Self::Grown(at) | Self::Closed(at) => at,
+        }
+    }
 }
 
 /// The newest state of each device that has changed.
@@ -39,6 +80,31 @@ pub enum Sign {
 }
 
 impl Effects {
+    /// A user is told of a large conversation.
+    pub(super) fn large(&mut self, user: &UserId, sign: LargeSign) {
+        self.grown.remove(&sign.at().conversation);
+        self.large.push(LargeNotice::User(user.clone(), sign));
+    }
+
+    /// All these users are told how far a large conversation goes.
+    pub(super) fn large_grew(&mut self, users: &Arc<HashSet<UserId>>, at: LargeCursor) {
+        let place = self.grown.get(&at.conversation).copied();
+        let id = at.conversation.clone();
+        let notice = LargeNotice::All(Arc::clone(users), LargeSign::Grown(at));
+        match place.and_then(|place| self.large.get_mut(place)) {
+            Some(earlier) => *earlier = notice,
+            None => {
+                self.grown.insert(id, self.large.len());
+                self.large.push(notice);
+            }
+        }
+    }
+
+    pub(super) fn take_large(&mut self) -> Vec<LargeNotice> {
+        self.grown.clear();
+        std::mem::take(&mut self.large)
+    }
+
     /// A session is told of a device.
     pub(super) fn presence(&mut self, user: &UserId, session: SessionId, change: DevicePresence) {
         let changes = self.presence.entry((user.clone(), session)).or_default();

@@ -20,6 +20,7 @@ mod effects;
 mod group;
 mod held;
 mod hide;
+mod large;
 mod lists;
 mod mark;
 mod mention;
@@ -35,6 +36,7 @@ mod readers;
 mod send;
 mod sight;
 mod unread;
+mod watched;
 
 use std::time::Instant;
 
@@ -42,9 +44,9 @@ use hashbrown::HashMap;
 
 pub use self::{
     command::{Answer, Caller, Command, Compared, HistoryGrant, MutationGrant, ReadersGrant},
-    effects::{Effects, PresenceChanges, Sign},
+    effects::{Effects, LargeNotice, LargeSign, PresenceChanges, Sign},
 };
-use self::{held::HeldBack, open::Cache, push::Pushes};
+use self::{held::HeldBack, large::Large, open::Cache, push::Pushes, watched::Watched};
 use crate::{
     ack::{AckConfig, DelayedAck},
     id::{DeviceId, Epoch, UserId},
@@ -109,7 +111,7 @@ pub struct Now {
 /// The owner of all state. One per store.
 #[derive(Debug)]
 pub struct Engine {
-    writer: Writer,
+    writer: Watched,
     epoch: Epoch,
     limits: Limits,
     cache: Cache,
@@ -118,6 +120,7 @@ pub struct Engine {
     seen: HashMap<(UserId, DeviceId), Timestamp>,
     cursor_timer: DelayedAck,
     presence: Presence,
+    large: Large,
     held: HeldBack,
     next_id: u64,
     reserved_ids: u64,
@@ -133,13 +136,14 @@ impl Engine {
     pub fn new(writer: Writer, epoch: Epoch, limits: Limits) -> Result<Self, StoreError> {
         let next_id = send::stored_ids(&writer)?;
         Ok(Self {
-            writer,
+            writer: Watched::new(writer),
             epoch,
             limits,
             cache: Cache::default(),
             cursors: HashMap::new(),
             seen: HashMap::new(),
             presence: Presence::default(),
+            large: Large::default(),
             cursor_timer: DelayedAck::new(AckConfig::CURSORS),
             held: HeldBack::default(),
             next_id,
@@ -159,6 +163,7 @@ impl Engine {
         caller: &Caller,
         command: &Command,
     ) -> Result<Answer, StoreError> {
+        self.may_tell_total(&caller.user);
         let mut outcome = self.dispatch(now, caller, command);
         if matches!(outcome, Err(Stop::Store(StoreError::Conflict))) {
             // Something cached was out of date. Look again, once.
@@ -171,6 +176,7 @@ impl Engine {
             // The commit that reserved ids may be the one that was not staged.
             self.reserved_ids = self.next_id;
         }
+        self.tell_changes(now)?;
         match outcome {
             Ok(answer) => Ok(answer),
             Err(Stop::Refused(refusal)) => Ok(Answer::Reply(Reply::Refused(refusal))),
@@ -198,6 +204,7 @@ impl Engine {
                 self.attach(now, caller, resume, missed, platform, *issued, *background)
             }
             Command::Detach => {
+                self.listen_no_more(caller);
                 self.detach(now, caller)?;
                 Ok(Answer::Nothing)
             }
@@ -311,11 +318,16 @@ impl Engine {
     /// The next time [`Engine::on_timer`] has something to do.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        let timers = [self.cursor_timer.deadline(), self.held.deadline(), self.pushes.deadline()];
+        let timers = [
+            self.cursor_timer.deadline(),
+            self.held.deadline(),
+            self.pushes.deadline(),
+            self.totals_deadline(),
+        ];
         timers.into_iter().flatten().min()
     }
 
-    /// Writes cursors and entries held back, and does what is due for the push hook.
+    /// Writes cursors and entries held back, does what is due for the push hook, and tells totals.
     ///
     /// # Errors
     /// When the store fails: final.
@@ -324,7 +336,9 @@ impl Engine {
             self.write_cursors()?;
         }
         self.write_held(now)?;
-        self.push_timer(now)
+        self.push_timer(now)?;
+        self.tell_changes(now)?;
+        self.tell_totals(now)
     }
 
     /// Writes everything that waits for a timer: before a drain ends.
@@ -343,6 +357,12 @@ impl Engine {
     pub fn flush(&mut self) -> Result<Effects, StoreError> {
         self.writer.flush()?;
         Ok(std::mem::take(&mut self.effects))
+    }
+
+    /// What is to be told of large conversations because of what was applied so far. Whoever asks
+    /// for the state at the head is told it by the answer, so this goes before.
+    pub fn take_large(&mut self) -> Vec<LargeNotice> {
+        self.effects.take_large()
     }
 
     /// Bytes applied and not yet flushed.
@@ -366,6 +386,6 @@ impl Engine {
     /// Gives the store's writer back, to close the store.
     #[must_use]
     pub fn into_writer(self) -> Writer {
-        self.writer
+        self.writer.into_inner()
     }
 }

@@ -37,7 +37,7 @@ pub(super) struct Open {
     pub(super) stored: Bytes,
     /// In order of id.
     pub(super) members: Vec<(UserId, Member)>,
-    /// The members' inboxes, in the same order.
+    /// The members' inboxes, in the same order. None when it is large: nothing is written to them.
     pub(super) inboxes: Arc<[LogKey]>,
     pub(super) history: LogKey,
 }
@@ -62,8 +62,22 @@ impl Open {
 
     pub(super) fn set_members(&mut self, mut members: Vec<(UserId, Member)>) {
         members.sort_by(|a, b| a.0.cmp(&b.0));
-        self.inboxes = members.iter().map(|(user, _)| LogKey::inbox(user)).collect();
         self.members = members;
+        self.name_inboxes();
+    }
+
+    pub(super) fn set_large(&mut self, large: bool) {
+        if self.row.large != large {
+            self.row.large = large;
+            self.name_inboxes();
+        }
+    }
+
+    fn name_inboxes(&mut self) {
+        self.inboxes = match self.row.large {
+            true => Arc::new([]),
+            false => self.members.iter().map(|(user, _)| LogKey::inbox(user)).collect(),
+        };
     }
 }
 
@@ -77,6 +91,8 @@ pub(super) struct Cache {
     gone_count: usize,
     /// How many conversations a user has or had.
     counts: HashMap<UserId, usize>,
+    /// Whether a conversation is large, of those that were asked for without their members.
+    large: HashMap<ConversationId, bool>,
 }
 
 impl Cache {
@@ -122,9 +138,37 @@ impl Cache {
             self.members = 0;
         }
         self.members += open.members.len() + 1;
+        if let Some(large) = self.large.get_mut(id) {
+            *large = open.row.large;
+        }
         let open = Arc::new(open);
-        self.open.insert(id.clone(), Arc::clone(&open));
+        if let Some(old) = self.open.insert(id.clone(), Arc::clone(&open)) {
+            self.members -= old.members.len() + 1;
+        }
         open
+    }
+
+    /// Whether the conversation is large; costs no look at its members.
+    pub(super) fn is_large(
+        &mut self,
+        writer: &Writer,
+        id: &ConversationId,
+    ) -> Result<bool, StoreError> {
+        if let Some(open) = self.open.get(id) {
+            return Ok(open.row.large);
+        }
+        if let Some(large) = self.large.get(id) {
+            return Ok(*large);
+        }
+        let large = match writer.row(Table::Conversation, &conversation_key(id))? {
+            Some(row) => Conversation::decode(row)?.large,
+            None => false,
+        };
+        if self.large.len() >= TIPS_MAX {
+            self.large.clear();
+        }
+        self.large.insert(id.clone(), large);
+        Ok(large)
     }
 
     /// The newest message.

@@ -18,7 +18,7 @@ use crate::{
     refusal::{ErrorCode, Refusal},
     reply::{Batch, ConversationView, EntryView, PlacedMessage, Reply},
     request::Direction,
-    seq::{HistorySeq, InboxSeq, MutationSeq},
+    seq::{HistorySeq, InboxSeq, MutationSeq, Span},
     store::{ReadLimit, Reader, StoreError, catalogue::LogKey},
     time::Timestamp,
 };
@@ -178,6 +178,68 @@ fn page(reader: &Reader, user: &UserId, grant: HistoryGrant) -> Result<Reply, St
         mutation: sight.mutation(),
         complete,
     })
+}
+
+/// Rows of a large conversation as the user sees them; none = not for this user. As many as there is
+/// room for at once, but at least the first.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn rows(
+    reader: &Reader,
+    user: &UserId,
+    conversation: &ConversationId,
+    span: Span,
+) -> Result<Vec<(HistorySeq, Option<PlacedMessage>)>, StoreError> {
+    let rows = history::read(reader, &LogKey::history(conversation), span)?;
+    let sight = Sight::open(reader, user, conversation)?;
+    let mut shown = Vec::with_capacity(rows.len());
+    let mut bytes = 0;
+    for (seq, row) in rows {
+        let message = if sight.sees(seq) { Some(sight.show(seq, row)?) } else { None };
+        bytes += message.as_ref().map_or(0, message_weight);
+        if bytes > BATCH_BYTES_TARGET && !shown.is_empty() {
+            break;
+        }
+        shown.push((seq, message));
+    }
+    Ok(shown)
+}
+
+/// Changes of a large conversation, each with the message as the user sees it now; none = not for
+/// this user. As many as there is room for at once, but at least the first.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn changes(
+    reader: &Reader,
+    user: &UserId,
+    conversation: &ConversationId,
+    first: MutationSeq,
+    last: MutationSeq,
+) -> Result<Vec<(MutationSeq, Option<PlacedMessage>)>, StoreError> {
+    let entries = usize::try_from(last.since(first)).unwrap_or(usize::MAX).saturating_add(1);
+    let limit = ReadLimit { entries, bytes: BATCH_BYTES_TARGET };
+    let records = reader.read(&LogKey::mutations(conversation), first.number(), limit)?;
+    let sight = Sight::open(reader, user, conversation)?;
+    let mut shown = Vec::with_capacity(records.len());
+    let mut bytes = 0;
+    for record in records {
+        let at = MutationSeq::new(record.seq);
+        let mutation = record.record.and_then(|record| Mutation::decode(record).ok());
+        let message = match mutation {
+            Some(mutation) if sight.sees(mutation.seq) => Some(sight.message(mutation.seq)?),
+            Some(_) => None,
+            // A damaged change is told at no message: whatever is cached may be the one.
+            None => Some(PlacedMessage::new(conversation.clone(), HistorySeq::ZERO, None)),
+        };
+        bytes += message.as_ref().map_or(0, message_weight);
+        if bytes > BATCH_BYTES_TARGET && !shown.is_empty() {
+            break;
+        }
+        shown.push((at, message));
+    }
+    Ok(shown)
 }
 
 /// A page of the mutation feed. A message that was changed several times within the page comes once,

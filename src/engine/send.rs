@@ -1,5 +1,5 @@
-//! Sending: one history row, one pointer in every member's inbox, one memory of the retry; all in
-//! one commit.
+//! Sending: one history row, one pointer in every member's inbox (none in a large group), one memory
+//! of the retry; all in one commit.
 
 use std::sync::Arc;
 
@@ -103,10 +103,14 @@ impl Engine {
             conversation: conversation.clone(),
             seq,
             id: message.id,
-            inbox_seq: self.next_inbox_seq(&caller.user)?,
+            inbox_seq: match open.row.large {
+                true => InboxSeq::ZERO,
+                false => self.next_inbox_seq(&caller.user)?,
+            },
         };
         commit.require(Condition::Head(open.history.clone(), tip.head.number()));
         commit.append(open.history.clone(), history::encode(&message));
+        // Of a large conversation there are no inboxes here: the history is what is read.
         let pointer = EntryKind::Message { conversation: conversation.clone(), seq };
         commit.append_each(
             Arc::clone(&open.inboxes),
@@ -130,7 +134,9 @@ impl Engine {
             open.members.iter().for_each(|(user, _)| self.cache.has_one_more(user));
         }
         self.cache.set_tip(&conversation, Tip { head: seq, ordinal, time: now.wall, ..tip });
-        self.effects.inboxes.extend(open.members.iter().map(|(user, _)| user.clone()));
+        if !open.row.large {
+            self.effects.inboxes.extend(open.members.iter().map(|(user, _)| user.clone()));
+        }
         self.cache.insert_new(&conversation, open);
         self.push_read(now, &caller.user, &conversation, seq)?;
         Ok(Answer::Reply(ack))

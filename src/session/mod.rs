@@ -19,21 +19,22 @@
 
 mod ends;
 mod greeting;
+mod large;
 mod rate;
 mod stream;
 
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 
-use self::{rate::Rates, stream::Stream};
+use self::{large::Large, rate::Rates, stream::Stream};
 use crate::{
     auth::KeyRing,
-    engine::{Answer, Caller, Command, Now},
-    id::{Epoch, SessionId},
+    engine::{Answer, Caller, Command, LargeSign, Now},
+    id::{ConversationId, Epoch, SessionId},
     limits::{HELLO_TIMEOUT, Limits},
     refusal::{ErrorCode, Refusal, Retry},
-    reply::{EntryView, GoAwayReason, Reply},
+    reply::{EntryView, GoAwayReason, PlacedMessage, Reply},
     request::{ClientLimits, Feature, Incoming, Position, Request},
-    seq::InboxSeq,
+    seq::{HistorySeq, InboxSeq, MutationSeq, Span},
     wire::Refused,
 };
 
@@ -67,6 +68,12 @@ pub enum Output {
         /// and so many bytes, but at least one entry.
         bytes: usize,
     },
+    /// Read these rows of a large conversation, at least the first, and call
+    /// [`Session::handle_rows`].
+    ReadRows(ConversationId, Span),
+    /// Read these changes of a large conversation, at least the first, both ends included, and call
+    /// [`Session::handle_changes`].
+    ReadChanges(ConversationId, MutationSeq, MutationSeq),
     /// Send what is still to be sent, then close.
     Close,
 }
@@ -95,6 +102,7 @@ pub struct Session {
     state: State,
     caller: Option<Caller>,
     stream: Stream,
+    large: Large,
     epoch: Epoch,
     wanted: ClientLimits,
     /// What the client offered and this server has.
@@ -120,6 +128,7 @@ impl Session {
             state: State::Greeting,
             caller: None,
             stream: Stream::default(),
+            large: Large::default(),
             epoch: Epoch::default(),
             wanted: ClientLimits::default(),
             features: Vec::new(),
@@ -273,8 +282,10 @@ impl Session {
                 let position = *position;
                 self.resumed(number, position, *compared);
             }
-            (_, Answer::CaughtUp { seq, unread_total, changed, complete, large: _ }) => {
-                let hints = Vec::new();
+            (_, Answer::CaughtUp { seq, unread_total, changed, complete, large })
+                if self.stream.is_asking() =>
+            {
+                let hints = self.large.caught_up(large);
                 let reply = Reply::CaughtUp { seq, unread_total, changed, complete, hints };
                 self.stream.state_at(seq, reply);
             }
@@ -285,6 +296,40 @@ impl Session {
     /// The user's inbox has grown (or may have): its newest durable entry.
     pub fn handle_head(&mut self, head: InboxSeq) {
         self.stream.grow(head);
+    }
+
+    /// Something has happened in a large conversation of the user.
+    pub fn handle_large(&mut self, sign: &LargeSign) {
+        self.large.hear(sign);
+    }
+
+    /// The user's unread total, and the entry it reflects.
+    pub fn handle_total(&mut self, total: u64, position: InboxSeq) {
+        self.large.hear_total(total, position);
+    }
+
+    /// The rows asked for by [`Output::ReadRows`], or the first of them, in order; none = not for
+    /// this user.
+    pub fn handle_rows(
+        &mut self,
+        conversation: &ConversationId,
+        span: Span,
+        rows: Vec<(HistorySeq, Option<PlacedMessage>)>,
+    ) {
+        let news = self.large.read_rows(conversation, span, rows);
+        news.into_iter().for_each(|news| self.say(0, news));
+    }
+
+    /// The changes asked for by [`Output::ReadChanges`], or the first of them, in order, with the
+    /// messages as they are now; none = not for this user.
+    pub fn handle_changes(
+        &mut self,
+        conversation: &ConversationId,
+        last: MutationSeq,
+        changes: Vec<(MutationSeq, Option<PlacedMessage>)>,
+    ) {
+        let news = self.large.read_changes(conversation, last, changes);
+        news.into_iter().for_each(|news| self.say(0, news));
     }
 
     /// The entries asked for by [`Output::Read`], and about how many bytes they are.
@@ -314,21 +359,38 @@ impl Session {
     /// Decides what the stream does next, and whether an end is due.
     fn advance(&mut self) {
         match self.state {
-            State::Streaming => {
-                if let Some(step) = self.stream.next() {
-                    match step {
-                        stream::Step::Read { after, upto, entries, bytes } => {
-                            self.outputs.push_back(Output::Read { after, upto, entries, bytes });
-                        }
-                        stream::Step::AskState => self.submit_own(Command::CaughtUp),
-                        stream::Step::CaughtUp(reply) => self.say(0, reply),
-                    }
-                }
-            }
+            State::Streaming => self.go_on(),
             State::Ending(reason) if self.outstanding.is_empty() => {
                 self.close(reason);
             }
             _ => {}
+        }
+    }
+
+    fn go_on(&mut self) {
+        let mut until = None;
+        if self.stream.is_live() {
+            match self.large.next(self.stream.sent()) {
+                large::Step::ReadRows(id, span) => {
+                    return self.outputs.push_back(Output::ReadRows(id, span));
+                }
+                large::Step::ReadChanges(id, first, last) => {
+                    return self.outputs.push_back(Output::ReadChanges(id, first, last));
+                }
+                large::Step::Say(news) => return self.say(0, news),
+                large::Step::Rest(barrier) => until = barrier,
+            }
+        }
+        match self.stream.next(until) {
+            Some(stream::Step::Read { after, upto, entries, bytes }) => {
+                self.outputs.push_back(Output::Read { after, upto, entries, bytes });
+            }
+            Some(stream::Step::AskState) => self.submit_own(Command::CaughtUp),
+            Some(stream::Step::CaughtUp(reply)) => {
+                self.large.told();
+                self.say(0, reply);
+            }
+            None => {}
         }
     }
 

@@ -75,7 +75,13 @@ impl Stream {
         self.head = self.head.max(head);
     }
 
-    pub(super) fn next(&mut self) -> Option<Step> {
+    /// Whether everything owed was sent and CaughtUp said.
+    pub(super) fn is_live(&self) -> bool {
+        matches!(self.phase, Phase::Live)
+    }
+
+    /// What to do next; a live stream goes no further than `until`.
+    pub(super) fn next(&mut self, until: Option<InboxSeq>) -> Option<Step> {
         if self.reading || matches!(self.phase, Phase::Asked) {
             return None;
         }
@@ -89,6 +95,7 @@ impl Stream {
         }
         let upto = match &self.phase {
             Phase::Told(at, _) => *at,
+            Phase::Live => until.map_or(self.head, |until| until.min(self.head)),
             _ => self.head,
         };
         if self.sent >= upto {

@@ -83,6 +83,8 @@ fn outputs(session: &mut Session) -> Vec<String> {
         Output::Submit(number, _, Command::Request(_)) => format!("submit {number}"),
         Output::Submit(number, _, command) => format!("submit {number} {command:?}"),
         Output::Read { .. } => "read".into(),
+        Output::ReadRows(_, span) => format!("rows {}-{}", span.first, span.last),
+        Output::ReadChanges(_, first, last) => format!("changes {first}-{last}"),
         Output::Close => "close".into(),
     };
     std::iter::from_fn(|| session.poll_output()).map(say).collect()

@@ -48,6 +48,16 @@ pub enum Change {
     Trim(LogKey, u64),
 }
 
+impl Change {
+    /// How many entries, rows or trims it is.
+    pub(super) fn operations(&self) -> u64 {
+        match self {
+            Self::Append { logs, .. } => logs.len() as u64,
+            Self::Put(..) | Self::Delete(..) | Self::Trim(..) => 1,
+        }
+    }
+}
+
 /// An atomic set of changes.
 #[derive(Clone, Debug, Default)]
 pub struct Commit {
@@ -99,6 +109,12 @@ impl Commit {
     /// Raises a log's first sequence.
     pub fn trim(&mut self, log: LogKey, first: u64) {
         self.changes.push(Change::Trim(log, first));
+    }
+
+    /// What it does, in order.
+    #[must_use]
+    pub fn changes(&self) -> &[Change] {
+        &self.changes
     }
 
     /// Whether there is nothing to do.

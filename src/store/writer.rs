@@ -28,13 +28,15 @@ pub struct Writer {
     /// What the journal will be given: the operations of everything staged.
     record: Vec<u8>,
     poisoned: bool,
+    /// Log entries, rows and trims staged so far.
+    operations: u64,
     shared: Arc<Shared>,
 }
 
 impl Writer {
     pub(super) fn new(shared: Arc<Shared>, journal: Journal) -> Self {
         let staged = Generation::default();
-        Self { journal, staged, record: Vec::new(), poisoned: false, shared }
+        Self { journal, staged, record: Vec::new(), poisoned: false, operations: 0, shared }
     }
 
     /// Applies a commit on top of everything staged. It is durable and visible after the next
@@ -67,6 +69,7 @@ impl Writer {
             }
         }
         commit::apply(&commit.changes, &mut self.record, &mut self.staged);
+        self.operations += commit.changes.iter().map(Change::operations).sum::<u64>();
         Ok(())
     }
 
@@ -107,6 +110,12 @@ impl Writer {
             recent.active.bytes()
         };
         filler::after_commit(&self.shared, active_bytes)
+    }
+
+    /// What commits have cost so far: log entries, rows and trims staged through this writer.
+    #[must_use]
+    pub fn operations(&self) -> u64 {
+        self.operations
     }
 
     /// Bytes staged and not yet flushed.

@@ -17,6 +17,7 @@ mod groups;
 mod hiding;
 mod history;
 mod hostile;
+mod large;
 mod lists;
 mod mutations;
 mod own_state;

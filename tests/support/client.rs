@@ -15,10 +15,11 @@ use prost::Message as _;
 use roamd::{
     refusal::ErrorCode,
     wire::proto::{
-        self, CaughtUp, ClientFrame, Conversation, DevicePresence, Direction, Entry, EphemeralPush,
-        FetchHistory, GetUnread, GoAway, Hello, HistoryPage, ListConversations, Message, Ping,
-        Position, Resume, Send, SendAck, ServerFrame, SyncBatch, TooLong, Welcome,
-        client_frame::Body, entry::Kind, send::To, server_frame::Body as ReplyBody,
+        self, CaughtUp, ClientFrame, Conversation, ConversationPush, DevicePresence, Direction,
+        Entry, EphemeralPush, FetchHistory, GetUnread, GoAway, Hello, HistoryPage,
+        ListConversations, Message, Ping, Position, Resume, Send, SendAck, ServerFrame, SyncBatch,
+        TooLong, UnreadPush, Welcome, client_frame::Body, entry::Kind, send::To,
+        server_frame::Body as ReplyBody,
     },
 };
 
@@ -55,6 +56,14 @@ impl End {
     }
 }
 
+/// Something unsolicited, in the order in which it came.
+#[derive(Clone, Debug)]
+pub enum Came {
+    Entry(u64, Entry),
+    News(ConversationPush),
+    CaughtUp(CaughtUp),
+}
+
 /// A connection and what has come over it.
 pub struct Client {
     stream: TcpStream,
@@ -72,6 +81,10 @@ pub struct Client {
     pub presence: Vec<DevicePresence>,
     /// Every ephemeral that was pushed.
     pub ephemerals: Vec<EphemeralPush>,
+    /// Every total that was pushed.
+    pub totals: Vec<UnreadPush>,
+    /// Entries, news of large conversations and CaughtUp, for whoever takes them in order.
+    pub came: VecDeque<Came>,
     caught_up: VecDeque<CaughtUp>,
     too_long: VecDeque<TooLong>,
     replies: HashMap<u64, ReplyBody>,
@@ -97,6 +110,8 @@ impl Client {
             batches: Vec::new(),
             presence: Vec::new(),
             ephemerals: Vec::new(),
+            totals: Vec::new(),
+            came: VecDeque::new(),
             caught_up: VecDeque::new(),
             too_long: VecDeque::new(),
             replies: HashMap::new(),
@@ -372,6 +387,7 @@ impl Client {
             ReplyBody::SyncBatch(batch) => self.batch(batch),
             ReplyBody::CaughtUp(state) => {
                 assert_eq!(state.seq, self.seq, "CaughtUp stands elsewhere");
+                self.came.push_back(Came::CaughtUp(state.clone()));
                 self.caught_up.push_back(state);
             }
             ReplyBody::TooLong(too_long) => self.too_long.push_back(too_long),
@@ -379,6 +395,8 @@ impl Client {
                 assert!(!push.devices.is_empty(), "a push of nothing");
                 self.presence.extend(push.devices);
             }
+            ReplyBody::ConversationPush(push) => self.came.push_back(Came::News(push)),
+            ReplyBody::UnreadPush(push) => self.totals.push(push),
             ReplyBody::EphemeralPush(push) => self.ephemerals.push(push),
             ReplyBody::GoAway(go_away) => self.go_away = Some(go_away),
             ReplyBody::Error(_) => {}
@@ -393,6 +411,8 @@ impl Client {
         assert!(!batch.entries.is_empty(), "a batch of nothing");
         self.batches.push((first, batch.last_seq, batch.head_seq));
         self.seq = batch.last_seq;
+        let entries = (first..).zip(&batch.entries);
+        self.came.extend(entries.map(|(seq, entry)| Came::Entry(seq, entry.clone())));
         self.inbox.extend((first..).zip(batch.entries));
     }
 
@@ -443,6 +463,15 @@ impl Client {
         let page = expect!(ConversationPage, self.call(Body::ListConversations(request)));
         assert!(page.complete);
         page.conversations
+    }
+
+    /// The news of large conversations that have come since this was last asked.
+    pub fn news(&mut self) -> Vec<ConversationPush> {
+        let came = self.came.drain(..).filter_map(|came| match came {
+            Came::News(news) => Some(news),
+            _ => None,
+        });
+        came.collect()
     }
 
     /// The content of every message received, as text.

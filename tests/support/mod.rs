@@ -8,6 +8,7 @@
 
 pub mod client;
 pub mod daemon;
+pub mod follow;
 
 use std::time::Duration;
 

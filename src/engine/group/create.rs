@@ -10,6 +10,7 @@ use crate::{
     engine::{
         Answer, Caller, Engine, Now, Stop,
         command::Tip,
+        large::tell_mode,
         open::{self, Open},
         refuse,
     },
@@ -79,7 +80,7 @@ impl Engine {
             creator: caller.user.clone(),
             policy,
             member_count: all.len() as u32,
-            large: false,
+            large: self.is_large_with(ConversationKind::Group, all.len()),
             disbanded: false,
         };
         let stored = row.encode();
@@ -105,7 +106,11 @@ impl Engine {
         let named: Vec<UserId> = open.members.iter().map(|(user, _)| user.clone()).collect();
         let action = MembershipAction::Created;
         let entry = membership_entry(&id, &open, action, caller, &named, HistorySeq::ZERO, None);
-        tell(&mut commit, now, Arc::clone(&open.inboxes), entry);
+        let inboxes: Arc<[LogKey]> = named.iter().map(LogKey::inbox).collect();
+        tell(&mut commit, now, Arc::clone(&inboxes), entry);
+        if open.row.large {
+            tell_mode(&mut commit, now, &id, &open.row, HistorySeq::new(1), inboxes);
+        }
         let sent = Sent {
             client_id,
             payload_hash,
@@ -120,9 +125,9 @@ impl Engine {
         named.iter().for_each(|user| self.cache.has_one_more(user));
         self.effects.inboxes.extend(named);
         let member_count = open.row.member_count;
-        self.cache.keep(&id, open);
-        let tip = Tip::new(now.wall);
-        self.cache.set_tip(&id, tip);
+        self.cache.set_tip(&id, Tip::new(now.wall));
+        let open = self.cache.keep(&id, open);
+        self.large_members_changed(&id, None, &open)?;
         Ok(Answer::Reply(Reply::GroupCreated {
             conversation: id,
             member_count,

@@ -12,6 +12,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use super::{
     Caller, Engine, Now, Stop,
     command::Tip,
+    large::tell_mode,
     not_found,
     open::{self, Open},
     refuse,
@@ -96,19 +97,33 @@ impl Engine {
         let Change { before, mut after, tip, action, users, role, mut commit } = change;
         after.row.version += 1;
         after.row.member_count = after.members.len() as u32;
+        after.set_large(self.is_large_with(after.row.kind, after.members.len()));
         after.stored = after.row.encode();
         commit.require(before.unchanged(id));
         commit.require(Condition::Head(before.history.clone(), tip.head.number()));
         commit.put(Table::Conversation, conversation_key(id), after.stored.clone());
         let inbox_seq = self.next_inbox_seq(&caller.user)?;
-        // Those who come and those who go are told as well.
-        let told: BTreeSet<UserId> =
-            before.members.iter().chain(&after.members).map(|(user, _)| user.clone()).collect();
+        let told: BTreeSet<UserId> = if before.row.large && after.row.large {
+            // The others find out by the version, when it matters to them.
+            users.iter().chain([&caller.user]).cloned().collect()
+        } else {
+            // Those who come and those who go are told as well.
+            before.members.iter().chain(&after.members).map(|(user, _)| user.clone()).collect()
+        };
         let entry = membership_entry(id, &after, action, caller, &users, tip.head, role);
         tell(&mut commit, now, told.iter().map(LogKey::inbox).collect(), entry);
+        let from = tip.head.next();
+        if before.row.large != after.row.large {
+            let members = after.members.iter().map(|(user, _)| LogKey::inbox(user)).collect();
+            tell_mode(&mut commit, now, id, &after.row, from, members);
+        } else if after.row.large && action == MembershipAction::Added {
+            let newcomers = users.iter().map(LogKey::inbox).collect();
+            tell_mode(&mut commit, now, id, &after.row, from, newcomers);
+        }
         self.writer.stage(&commit)?;
         self.effects.inboxes.extend(told);
-        self.cache.keep(id, after);
+        let after = self.cache.keep(id, after);
+        self.large_members_changed(id, Some(&before), &after)?;
         Ok(inbox_seq)
     }
 

@@ -35,8 +35,19 @@ struct Told {
     sight: Sight,
     /// Every visible row must come, because no policy shows rows from before the user joined.
     complete: bool,
-    /// Newest row pointed at; none = what came before is trimmed away.
+    /// It is large now.
+    large: bool,
+    /// Newest row pointed at, or known to have gone another way; none = what came before is trimmed
+    /// away.
     newest: Option<HistorySeq>,
+    /// It was said to be large, and messages do not come by the inbox.
+    by_its_logs: bool,
+}
+
+/// What is wrong with a message that comes after this one.
+enum Wrong {
+    Order(HistorySeq),
+    PassedOver(HistorySeq),
 }
 
 /// What a user may see of a conversation.
@@ -54,6 +65,33 @@ impl Told {
             Sight::Nothing => false,
             Sight::Unknown => true,
         }
+    }
+
+    /// A change of mode; says after which row some were passed over before it.
+    fn change(&mut self, large: bool, from: HistorySeq) -> Option<HistorySeq> {
+        let was_large = std::mem::replace(&mut self.by_its_logs, large);
+        if large {
+            return self.newest.filter(|newest| !was_large && self.misses(*newest, from));
+        }
+        self.newest = self.newest.max(Some(from.previous()));
+        None
+    }
+
+    /// A message; says what is wrong with its place.
+    fn point(&mut self, at: HistorySeq) -> Option<Wrong> {
+        // Whoever left a large group and came back to a small one is told by what comes.
+        let was_large = std::mem::take(&mut self.by_its_logs);
+        let newest = self.newest?;
+        if newest >= at {
+            return Some(Wrong::Order(newest));
+        }
+        (!was_large && self.misses(newest, at)).then_some(Wrong::PassedOver(newest))
+    }
+
+    /// Whether a member has not been told that the group is large.
+    fn misses_mode(&self) -> bool {
+        let member = matches!(&self.sight, Sight::By(own) if own.is_member());
+        member && self.large && !self.by_its_logs && self.newest.is_some()
     }
 
     /// Whether there is a row between these two that must have come.
@@ -91,7 +129,14 @@ fn check_inbox(
             EntryKind::Read { conversation, read_seq: at, .. }
             | EntryKind::PeerRead { conversation, read_seq: at, .. }
             | EntryKind::Cleared { conversation, cleared_to: at } => (conversation, at),
-            EntryKind::Mode { conversation, from, .. } => (conversation, from.previous()),
+            EntryKind::Mode { conversation, large, from } => {
+                let told = told_of(&mut told, check, user, &conversation, untrimmed)?;
+                if let Some(newest) = told.change(large, from) {
+                    let detail = format!("{conversation}: large from {from} after {newest}");
+                    passed_over.push((seq, detail));
+                }
+                (conversation, from.previous())
+            }
             ref kind @ (EntryKind::Recalled(ref what)
             | EntryKind::Edited(ref what)
             | EntryKind::Deleted(ref what)) => {
@@ -113,16 +158,16 @@ fn check_inbox(
                     let detail = format!("{conversation} {at} is not this user's to see");
                     check.add(FindingKind::Leak, place(seq), detail);
                 }
-                match told.newest {
-                    Some(newest) if newest >= at => {
+                match told.point(at) {
+                    Some(Wrong::Order(newest)) => {
                         let detail = format!("{conversation} {at} after {newest}");
                         check.add(FindingKind::Delivery, place(seq), detail);
                     }
-                    Some(newest) if told.misses(newest, at) => {
+                    Some(Wrong::PassedOver(newest)) => {
                         let detail = format!("{conversation}: {at} comes after {newest}");
                         passed_over.push((seq, detail));
                     }
-                    _ => {}
+                    None => {}
                 }
                 told.newest = told.newest.max(Some(at));
                 (conversation, at)
@@ -140,8 +185,13 @@ fn check_inbox(
         return Ok(());
     }
     for (id, told) in unmentioned(check, user, untrimmed, &told)?.iter().chain(&told) {
+        if told.misses_mode() {
+            let detail = format!("{id} is large and this inbox does not say so");
+            check.add(FindingKind::Delivery, place(bounds.last), detail);
+        }
         let end = check.history(id).map(|history| HistorySeq::new(history.last).next());
         if let (Some(newest), Some(end)) = (told.newest, end)
+            && !told.by_its_logs
             && told.misses(newest, end)
         {
             passed_over.push((bounds.last, format!("{id}: nothing after {newest}")));
@@ -153,6 +203,7 @@ fn check_inbox(
     Ok(())
 }
 
+/// What an inbox has said of a conversation that it mentions now.
 fn told_of<'a>(
     all: &'a mut HashMap<ConversationId, Told>,
     check: &Check<'_>,
@@ -177,11 +228,11 @@ fn begin(
         Row::Missing => Sight::Nothing,
         Row::Unknown => Sight::Unknown,
     };
-    let complete = match check.conversation(id)? {
-        Row::Whole(row) => row.policy == HistoryPolicy::SinceJoin,
-        Row::Missing | Row::Unknown => false,
+    let (complete, large) = match check.conversation(id)? {
+        Row::Whole(row) => (row.policy == HistoryPolicy::SinceJoin, row.large),
+        Row::Missing | Row::Unknown => (false, false),
     };
-    Ok(Told { sight, complete, newest })
+    Ok(Told { sight, complete, large, newest, by_its_logs: false })
 }
 
 /// The user's conversations that an untrimmed inbox does not mention at all.

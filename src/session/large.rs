@@ -1,0 +1,275 @@
+//! A session's place in the large conversations of its user.
+//!
+//! The logs are the queue here as well: for each conversation the session knows how far it has said
+//! things and how far they go, reads what lies between when there is room for output, and keeps
+//! nothing of it. Only a live session says any of it. When it has caught up it stands at the ends
+//! that the engine names, and the device is told where these are further than it is known to be.
+//!
+//! Where both wait, what a large conversation has to say goes before further entries of the inbox,
+//! and what begins after an entry waits for that entry ([`Stretch::after`]). So a conversation that
+//! becomes large, or ceases to be, is told in order: the entry that says so, then what came the new
+//! way; and all of that before the entry that ends it.
+
+use std::collections::VecDeque;
+
+use hashbrown::HashMap;
+
+use crate::{
+    engine::LargeSign,
+    id::ConversationId,
+    limits::HINTS_MAX,
+    reply::{LargeNews, PlacedMessage, Reply},
+    request::LargeCursor,
+    seq::{HistorySeq, InboxSeq, MutationSeq, Span},
+};
+
+/// Rows and changes read at once.
+const READ_ROWS_MAX: u64 = 64;
+/// Stretches of one conversation that wait. More: the oldest is given up. The device sees by the
+/// entry after it that it has not all, as a device does that was away.
+const STRETCHES_MAX: usize = 8;
+
+/// A place in a conversation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct At {
+    history: HistorySeq,
+    mutation: MutationSeq,
+    version: u64,
+}
+
+impl From<&LargeCursor> for At {
+    fn from(cursor: &LargeCursor) -> Self {
+        Self { history: cursor.history, mutation: cursor.mutation, version: cursor.version }
+    }
+}
+
+impl At {
+    fn is_behind(self, other: Self) -> bool {
+        self.history < other.history
+            || self.mutation < other.mutation
+            || self.version < other.version
+    }
+
+    fn grow(&mut self, other: Self) {
+        self.history = self.history.max(other.history);
+        self.mutation = self.mutation.max(other.mutation);
+        self.version = self.version.max(other.version);
+    }
+}
+
+/// A time in which a conversation was large for the user.
+#[derive(Debug)]
+struct Stretch {
+    /// Waits until this entry of the inbox was sent.
+    after: InboxSeq,
+    /// What was looked at.
+    at: At,
+    /// What was said: behind `at` where something was not for this user.
+    said: At,
+    end: At,
+    /// Nothing will be added.
+    closed: bool,
+}
+
+impl Stretch {
+    fn new(after: InboxSeq, at: At) -> Self {
+        Self { after, at, said: at, end: at, closed: false }
+    }
+}
+
+/// What to do next.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Read these rows of a history.
+    ReadRows(ConversationId, Span),
+    /// Read these changes of a conversation, both ends included.
+    ReadChanges(ConversationId, MutationSeq, MutationSeq),
+    Say(Reply),
+    /// Nothing. The inbox may be read up to this entry; none = to its end.
+    Rest(Option<InboxSeq>),
+}
+
+/// See the head of this module.
+#[derive(Debug, Default)]
+pub(super) struct Large {
+    /// Where the device is, as far as it was told or has told.
+    known: HashMap<ConversationId, At>,
+    /// In the order in which they began; the first one is being said.
+    stretches: HashMap<ConversationId, VecDeque<Stretch>>,
+    /// Conversations with something to say, in turns.
+    pending: VecDeque<ConversationId>,
+    /// The newest total, and its position.
+    total: Option<(u64, InboxSeq)>,
+    /// The ends that the engine named were told: where the session stands is where the device is.
+    told: bool,
+}
+
+impl Large {
+    /// Where the device says it is.
+    pub(super) fn begin(&mut self, cursors: &[LargeCursor]) {
+        let known = cursors.iter().map(|cursor| (cursor.conversation.clone(), cursor.into()));
+        *self = Self { known: known.collect(), ..Self::default() };
+    }
+
+    /// The ends at the moment at which the session will have caught up. Returns those that the
+    /// device is behind of.
+    pub(super) fn caught_up(&mut self, ends: Vec<LargeCursor>) -> Vec<LargeCursor> {
+        if std::mem::take(&mut self.told) {
+            let said = |(id, stretches): (_, VecDeque<Stretch>)| {
+                stretches.front().map(|stretch| (id, stretch.said))
+            };
+            self.known = self.stretches.drain().filter_map(said).collect();
+        }
+        self.stretches.clear();
+        self.pending.clear();
+        self.total = None;
+        let mut hints = Vec::new();
+        for end in ends {
+            let at = At::from(&end);
+            let stretch = Stretch::new(InboxSeq::ZERO, at);
+            self.stretches.insert(end.conversation.clone(), VecDeque::from([stretch]));
+            let known = self.known.get(&end.conversation).copied().unwrap_or_default();
+            if known.is_behind(at) && hints.len() < HINTS_MAX {
+                hints.push(end);
+            }
+        }
+        hints
+    }
+
+    /// The hints are on their way.
+    pub(super) fn told(&mut self) {
+        self.told = true;
+    }
+
+    /// The engine tells of a conversation.
+    pub(super) fn hear(&mut self, sign: &LargeSign) {
+        let id = &sign.at().conversation;
+        let at = At::from(sign.at());
+        let open = self.stretches.get_mut(id).and_then(VecDeque::back_mut);
+        match (sign, open.filter(|stretch| !stretch.closed)) {
+            (LargeSign::Opened(..) | LargeSign::Grown(_), Some(open)) => open.end.grow(at),
+            (LargeSign::Closed(_), Some(open)) => {
+                open.end.grow(At { version: 0, ..at });
+                open.closed = true;
+            }
+            (LargeSign::Opened(_, after), None) => {
+                let stretches = self.stretches.entry(id.clone()).or_default();
+                stretches.push_back(Stretch::new(*after, at));
+                if stretches.len() > STRETCHES_MAX {
+                    stretches.pop_front();
+                }
+            }
+            // The end of something this session never stood in.
+            (LargeSign::Grown(_) | LargeSign::Closed(_), None) => return,
+        }
+        if !self.pending.contains(id) {
+            self.pending.push_back(id.clone());
+        }
+    }
+
+    pub(super) fn hear_total(&mut self, total: u64, position: InboxSeq) {
+        self.total = Some((total, position));
+    }
+
+    /// What a live session does next whose stream stands at `sent`.
+    pub(super) fn next(&mut self, sent: InboxSeq) -> Step {
+        if let Some((total, position)) = self.total.take() {
+            return Step::Say(Reply::UnreadPush { total, position });
+        }
+        let mut barrier: Option<InboxSeq> = None;
+        for _ in 0..self.pending.len() {
+            let Some(id) = self.pending.pop_front() else { break };
+            let step = self.step(&id, sent);
+            match step {
+                Some(Step::Rest(until)) => {
+                    barrier = [barrier, until].into_iter().flatten().min();
+                    self.pending.push_back(id);
+                }
+                Some(step) => {
+                    self.pending.push_back(id);
+                    return step;
+                }
+                None => {}
+            }
+        }
+        Step::Rest(barrier)
+    }
+
+    /// What there is to do for one conversation.
+    fn step(&mut self, id: &ConversationId, sent: InboxSeq) -> Option<Step> {
+        let stretches = self.stretches.get_mut(id)?;
+        while let Some(stretch) = stretches.front_mut() {
+            if stretch.after > sent {
+                return Some(Step::Rest(Some(stretch.after)));
+            }
+            let Stretch { at, end, said, closed, .. } = stretch;
+            if at.history < end.history {
+                let last = end.history.min(HistorySeq::new(at.history.number() + READ_ROWS_MAX));
+                return Some(Step::ReadRows(id.clone(), Span { first: at.history.next(), last }));
+            }
+            if at.mutation < end.mutation {
+                let last = MutationSeq::new(at.mutation.number() + READ_ROWS_MAX);
+                let last = end.mutation.min(last);
+                return Some(Step::ReadChanges(id.clone(), at.mutation.next(), last));
+            }
+            if at.version < end.version {
+                (at.version, said.version) = (end.version, end.version);
+                let news = LargeNews::Version { conversation: id.clone(), version: end.version };
+                return Some(Step::Say(Reply::ConversationPush(Box::new(news))));
+            }
+            if !*closed {
+                return None;
+            }
+            stretches.pop_front();
+        }
+        self.stretches.remove(id);
+        None
+    }
+
+    /// The rows asked for, or the first of them; none = not for this user.
+    pub(super) fn read_rows(
+        &mut self,
+        id: &ConversationId,
+        span: Span,
+        rows: Vec<(HistorySeq, Option<PlacedMessage>)>,
+    ) -> Vec<Reply> {
+        let Some(stretch) = self.stretches.get_mut(id).and_then(VecDeque::front_mut) else {
+            return Vec::new();
+        };
+        // What cannot be read at all is passed over: asking again would not help.
+        stretch.at.history = rows.last().map_or(span.last, |(seq, _)| *seq);
+        let mut news = Vec::with_capacity(rows.len());
+        for (seq, message) in rows {
+            if let Some(message) = message {
+                let prev = std::mem::replace(&mut stretch.said.history, seq);
+                news.push(push(LargeNews::Message { message, prev }));
+            }
+        }
+        news
+    }
+
+    /// The changes asked for, or the first of them; none = not for this user.
+    pub(super) fn read_changes(
+        &mut self,
+        id: &ConversationId,
+        last: MutationSeq,
+        changes: Vec<(MutationSeq, Option<PlacedMessage>)>,
+    ) -> Vec<Reply> {
+        let Some(stretch) = self.stretches.get_mut(id).and_then(VecDeque::front_mut) else {
+            return Vec::new();
+        };
+        stretch.at.mutation = changes.last().map_or(last, |(at, _)| *at);
+        let mut news = Vec::with_capacity(changes.len());
+        for (mutation, message) in changes {
+            if let Some(message) = message {
+                let prev = std::mem::replace(&mut stretch.said.mutation, mutation);
+                news.push(push(LargeNews::Mutation { message, mutation, prev }));
+            }
+        }
+        news
+    }
+}
+
+fn push(news: LargeNews) -> Reply {
+    Reply::ConversationPush(Box::new(news))
+}
