@@ -170,7 +170,8 @@ pub struct Limits {
     pub connections: usize,
     /// Connections before Welcome. More: accepted and told OVERLOADED.
     pub greeting_connections: usize,
-    /// Sends one session may make per second, sustained. 0 = no limit. More: RATE_LIMITED.
+    /// Sends, edits, recalls and deletions for all one session may make per second, sustained. 0 = no
+    /// limit. More: RATE_LIMITED.
     pub sends_per_second: u32,
     /// Sends one session may make at once above the sustained rate.
     pub sends_burst: u32,

@@ -25,7 +25,12 @@ impl Rates {
     /// Counts the request, or says how long to wait.
     pub(super) fn take(&mut self, now: Instant, request: &Request) -> Result<(), Duration> {
         match request {
-            Request::Send { .. } => self.sends.take(now),
+            // What goes to everybody costs as much as a message.
+            Request::Send { .. }
+            | Request::Edit { .. }
+            | Request::Recall { .. }
+            | Request::DeleteForAll { .. }
+            | Request::CancelSend { .. } => self.sends.take(now),
             Request::SendEphemeral { .. } => self.ephemerals.take(now),
             _ => Ok(()),
         }

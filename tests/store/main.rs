@@ -11,6 +11,7 @@ mod model;
 mod opening;
 mod place;
 mod scenario;
+mod shown;
 mod sizes;
 mod together;
 mod trimmed;
