@@ -578,6 +578,10 @@ mod tests {
         let gone = world();
         gone.takes(0, 1, true);
         assert!(!complaints(&gone, &[(1, one.clone())]).is_empty(), "content after its recall");
+        let left = world();
+        left.leaves(0, "d");
+        left.edits(0, 1, fingerprint_of("a", "t", b"uno"));
+        assert!(!complaints(&left, &[(1, one.clone()), (2, edited(1, "uno"))]).is_empty(), "later");
         let late = world();
         late.leaves(0, "d");
         late.sends(0, fingerprint_of("a", "t", b"four"));

@@ -46,7 +46,7 @@ impl Replay<'_> {
             let group = &self.groups[channel];
             for seq in 1..=self.world.count(channel) {
                 let (has, due) = (copy.kept(seq), self.world.truth(channel, user.id.as_str(), seq));
-                if has != due {
+                if !self.world.agrees(channel, user.id.as_str(), seq, has) {
                     return Some(format!("{group} {seq}: {has:?} instead of {due:?}"));
                 }
             }

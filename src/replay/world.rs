@@ -53,6 +53,8 @@ struct Taken {
 struct Sight {
     /// First and last visible row of each stay.
     spans: Vec<(u64, u64)>,
+    /// Once the user has left: how many versions each message had then. Later ones are not for it.
+    left: Option<Vec<usize>>,
     hidden: HashMap<u64, Taken>,
 }
 
@@ -125,16 +127,22 @@ impl World {
     /// The user sees what is written from now on.
     pub(super) fn joins(&self, channel: usize, user: &str) {
         let first = self.count(channel) + 1;
-        self.sights[channel].lock().entry(user.to_owned()).or_default().spans.push((first, OPEN));
+        let mut sights = self.sights[channel].lock();
+        let sight = sights.entry(user.to_owned()).or_default();
+        sight.spans.push((first, OPEN));
+        sight.left = None;
     }
 
     /// The user sees what was written until now.
     pub(super) fn leaves(&self, channel: usize, user: &str) {
-        let last = self.count(channel);
+        let versions: Vec<_> =
+            self.rows[channel].lock().iter().map(|row| row.versions.len()).collect();
+        let last = versions.len() as u64;
         if let Some(sight) = self.sights[channel].lock().get_mut(user)
             && let Some(span) = sight.spans.last_mut()
         {
             span.1 = last;
+            sight.left = Some(versions);
         }
     }
 
@@ -161,14 +169,30 @@ impl World {
             return Kept::Nothing;
         }
         let hidden = self.hidden(channel, user, seq).is_some();
+        let left = self.versions_when_left(channel, user, seq);
         match self.rows[channel].lock().get(index(seq)) {
-            Some(row) if row.gone.is_none() && !hidden => Kept::Shown {
-                fingerprint: row.versions.last().copied().unwrap_or_default(),
-                revision: row.versions.len() as u32 - 1,
-            },
+            Some(row) if row.gone.is_none() && !hidden => {
+                let last = left.unwrap_or(row.versions.len()).saturating_sub(1);
+                Kept::Shown {
+                    fingerprint: row.versions.get(last).copied().unwrap_or_default(),
+                    revision: last as u32,
+                }
+            }
             Some(_) => Kept::Blank,
             None => Kept::Nothing,
         }
+    }
+
+    /// Whether a device may end with this of a message. One whose user has left was not told of what
+    /// was taken away since, and may still have it.
+    pub(super) fn agrees(&self, channel: usize, user: &str, seq: u64, kept: Kept) -> bool {
+        let due = self.truth(channel, user, seq);
+        let has_left = self.versions_when_left(channel, user, seq).is_some();
+        kept == due || (has_left && due == Kept::Blank && kept != Kept::Nothing)
+    }
+
+    fn versions_when_left(&self, channel: usize, user: &str, seq: u64) -> Option<usize> {
+        self.sights[channel].lock().get(user)?.left.as_ref()?.get(index(seq)).copied()
     }
 
     /// Messages after `read` that count for the user.
@@ -191,10 +215,14 @@ impl World {
         if !self.sees(channel, user, seq) {
             return Err(format!("{name}: message {seq} is not this user's to see"));
         }
+        let left = self.versions_when_left(channel, user, seq);
         let rows = self.rows[channel].lock();
         let Some(row) = rows.get(index(seq)) else {
             return Err(format!("{name}: message {seq} was never sent"));
         };
+        if left.is_some_and(|versions| message.revision as usize >= versions) {
+            return Err(format!("{name}: message {seq} with an edit made after the user left"));
+        }
         if message.state() != MessageState::Normal {
             if !message.content.is_empty() {
                 return Err(format!("{name}: message {seq} has content although it is gone"));

@@ -26,6 +26,11 @@ fn check(output: &Output) -> serde_json::Value {
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(report["violations"], 0);
     assert!(report["messages"].as_u64() > Some(100), "{report}");
+    // What people do beside writing has happened, and has reached devices.
+    for what in ["recalled", "edited", "deleted", "hidden", "joined_late", "left", "marked_read"] {
+        assert!(report[what].as_u64() > Some(0), "{what}: {report}");
+    }
+    assert!(report["changes_delivered"].as_u64() > Some(100), "{report}");
     report
 }
 
