@@ -5,6 +5,8 @@
 //! proper Hello whose request id was 1. The first answer is an Error with `expect`; when `fatal`, the
 //! server closes the connection after it, and otherwise it answers a Ping that follows.
 
+pub mod requests;
+
 use bytes::BytesMut;
 use prost::encoding::{WireType, encode_key, encode_varint};
 use roamd::{

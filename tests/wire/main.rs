@@ -13,4 +13,5 @@ mod hostile;
 mod registry;
 mod requests;
 mod sizes;
+mod states;
 mod values;
