@@ -60,6 +60,60 @@ fn every_hostile_case_has_its_answer() {
     assert!(!daemon.log().contains("panicked"));
 }
 
+/// Where a user belongs to nothing, every request of the protocol has one answer, whatever the state of
+/// the session; none of them is merely not heard.
+#[test]
+fn every_request_of_a_stranger_has_its_answer() {
+    use ErrorCode::{FeatureOff, ForbiddenScope, IdempotencyConflict, NotFound};
+    for caught_up in [false, true] {
+        let daemon = Daemon::start();
+        let mut eve = daemon.open(daemon.greeting("eve", "laptop"));
+        let too_long = eve.too_long();
+        if caught_up {
+            eve.adopt(&too_long);
+            eve.caught_up();
+        }
+        let mut asked = 0;
+        for body in table::requests::right() {
+            let text: String = format!("{body:?}").chars().take(200).collect();
+            let allowed: &[ErrorCode] = match &body {
+                Body::Hello(_) | Body::Resume(_) | Body::Ack(_) | Body::Bye(_) => continue,
+                Body::Ping(_)
+                | Body::Send(_)
+                // What was sent just before is taken back.
+                | Body::CancelSend(_)
+                | Body::FetchMessages(_)
+                | Body::ListConversations(_)
+                | Body::GetConversations(_)
+                | Body::SyncPull(_)
+                | Body::SetPresence(_)
+                | Body::SubscribePresence(_)
+                | Body::ListDevices(_) => &[],
+                // Its number is that of the message.
+                Body::CreateGroup(_) => &[IdempotencyConflict],
+                // Where there is no hook.
+                Body::RegisterPush(_) => &[FeatureOff],
+                Body::SendNotice(_) => &[ForbiddenScope, FeatureOff],
+                _ => &[NotFound],
+            };
+            let posted = eve.post(body.clone());
+            match eve.reply(posted) {
+                server_frame::Body::Error(error) => {
+                    let code = allowed.iter().find(|code| code.number() == error.code);
+                    assert!(code.is_some() && !error.fatal, "{error:?} to {text}");
+                }
+                reply => {
+                    let may = allowed.is_empty() || matches!(body, Body::RegisterPush(_));
+                    assert!(may, "{reply:?} to {text}");
+                }
+            }
+            asked += 1;
+        }
+        assert_eq!(asked, 35);
+        assert!(!daemon.log().contains("panicked"));
+    }
+}
+
 /// Cause: a socket that is closed with bytes unread resets the connection, and the peer may never
 /// see the error. Fix: what the peer still says is read and dropped for a moment.
 #[test]
