@@ -24,6 +24,7 @@ pub mod wire;
 pub mod conversation;
 pub mod history;
 pub mod inbox;
+pub mod notice;
 pub mod presence;
 pub mod push;
 pub mod sent;

@@ -116,6 +116,11 @@ pub const EPHEMERALS_PER_SECOND: u32 = 10;
 /// Ephemerals one session may send at once above the sustained rate.
 pub const EPHEMERALS_BURST: u32 = 20;
 
+/// Inboxes that get a notice in one commit; a notice for more goes on in a round.
+pub const NOTICE_SLICE: usize = 256;
+/// Notices on their way at the same time. More: OVERLOADED.
+pub const NOTICE_ROUNDS_MAX: usize = 64;
+
 /// How many devices of one user may have a session at the same time. A new session ends those that
 /// are too many: REPLACED.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -120,8 +120,8 @@ impl Daemon {
         let address =
             listener.local_addr().map_err(|source| DaemonError::Listen { address, source })?;
         let (store, writer) = Store::open(&config.store)?;
-        let engine = Engine::new(writer, store.epoch(), config.limits.clone())?;
         let clock = Clock::start();
+        let engine = Engine::new(writer, store.epoch(), config.limits.clone(), clock.now())?;
         let writer_ended = Arc::new(Notify::new());
         let ended = Arc::clone(&writer_ended);
         let (submitter, writer) =

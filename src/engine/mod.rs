@@ -46,7 +46,9 @@ pub use self::{
     command::{Answer, Caller, Command, Compared, HistoryGrant, MutationGrant, ReadersGrant},
     effects::{Effects, LargeNotice, LargeSign, PresenceChanges, Sign},
 };
-use self::{held::HeldBack, large::Large, open::Cache, push::Pushes, watched::Watched};
+use self::{
+    held::HeldBack, large::Large, notice::Rounds, open::Cache, push::Pushes, watched::Watched,
+};
 use crate::{
     ack::{AckConfig, DelayedAck},
     id::{DeviceId, Epoch, UserId},
@@ -85,11 +87,6 @@ impl From<Refusal> for Stop {
     }
 }
 
-/// A part of the protocol whose room is still empty.
-fn off(name: &str) -> Stop {
-    refuse(ErrorCode::FeatureOff, format!("{name} is not built yet"))
-}
-
 fn refuse(code: ErrorCode, detail: impl Into<String>) -> Stop {
     Stop::Refused(Refusal::new(code, detail))
 }
@@ -121,6 +118,7 @@ pub struct Engine {
     cursor_timer: DelayedAck,
     presence: Presence,
     large: Large,
+    rounds: Rounds,
     held: HeldBack,
     next_id: u64,
     reserved_ids: u64,
@@ -129,12 +127,13 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// An engine over an open store.
+    /// An engine over an open store. What the last one left under way goes on.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn new(writer: Writer, epoch: Epoch, limits: Limits) -> Result<Self, StoreError> {
+    pub fn new(writer: Writer, epoch: Epoch, limits: Limits, now: Now) -> Result<Self, StoreError> {
         let next_id = send::stored_ids(&writer)?;
+        let rounds = Rounds::interrupted(&writer, now)?;
         Ok(Self {
             writer: Watched::new(writer),
             epoch,
@@ -145,6 +144,7 @@ impl Engine {
             presence: Presence::default(),
             large: Large::default(),
             cursor_timer: DelayedAck::new(AckConfig::CURSORS),
+            rounds,
             held: HeldBack::default(),
             next_id,
             reserved_ids: next_id,
@@ -322,12 +322,14 @@ impl Engine {
             self.cursor_timer.deadline(),
             self.held.deadline(),
             self.pushes.deadline(),
+            self.rounds.deadline(),
             self.totals_deadline(),
         ];
         timers.into_iter().flatten().min()
     }
 
-    /// Writes cursors and entries held back, does what is due for the push hook, and tells totals.
+    /// Writes cursors and entries held back, does what is due for notices and the push hook, and
+    /// tells totals.
     ///
     /// # Errors
     /// When the store fails: final.
@@ -336,12 +338,14 @@ impl Engine {
             self.write_cursors()?;
         }
         self.write_held(now)?;
+        self.go_on_with_notices(now)?;
         self.push_timer(now)?;
         self.tell_changes(now)?;
         self.tell_totals(now)
     }
 
-    /// Writes everything that waits for a timer: before a drain ends.
+    /// Writes everything that waits for a timer: before a drain ends. Notices under way go on after
+    /// the next start.
     ///
     /// # Errors
     /// When the store fails: final.

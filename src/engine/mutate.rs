@@ -162,12 +162,8 @@ impl Engine {
     ) -> Result<Answer, Stop> {
         let known = sent::look_up(&self.writer, &caller.user, &caller.device, client_id)?;
         let out_of_order = match known {
-            Known::Accepted(sent) if sent.seq == HistorySeq::ZERO => {
-                return Err(refuse(
-                    ErrorCode::IdempotencyConflict,
-                    "this client id was used for something that is no message",
-                ));
-            }
+            Known::Notice(_) => return Err(no_message()),
+            Known::Accepted(sent) if sent.seq == HistorySeq::ZERO => return Err(no_message()),
             Known::Accepted(sent) => return self.recall(now, caller, &sent.conversation, sent.seq),
             Known::UsedUp => return Ok(done(InboxSeq::ZERO)),
             Known::Stale => return Err(stale()),
@@ -322,4 +318,11 @@ impl Engine {
         }
         Ok(users)
     }
+}
+
+fn no_message() -> Stop {
+    refuse(
+        ErrorCode::IdempotencyConflict,
+        "this client id was used for something that is no message",
+    )
 }

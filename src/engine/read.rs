@@ -15,6 +15,7 @@ use crate::{
     inbox,
     limits::{BATCH_BYTES_TARGET, HISTORY_PAGE_BYTES_DEFAULT},
     message::{Entry, EntryKind, Message, MutationRef},
+    notice,
     refusal::{ErrorCode, Refusal},
     reply::{Batch, ConversationView, EntryView, PlacedMessage, Reply},
     request::Direction,
@@ -98,9 +99,10 @@ fn join(
         EntryKind::Cleared { conversation, cleared_to } => {
             EntryView::Cleared { time, conversation, cleared_to }
         }
-        EntryKind::Notice { notice: _ } => {
-            EntryView::Hole { time, detail: "the notice is damaged" }
-        }
+        EntryKind::Notice { notice } => match notice::view(reader, notice)? {
+            Some(notice) => EntryView::Notice { time, notice },
+            None => EntryView::Hole { time, detail: "the notice is damaged" },
+        },
         EntryKind::Mode { conversation, large, from } => {
             EntryView::Mode { time, conversation, large, from }
         }

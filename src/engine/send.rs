@@ -162,7 +162,7 @@ impl Engine {
             Known::New => Ok(Ok(false)),
             Known::NewOutOfOrder => Ok(Ok(true)),
             Known::Accepted(sent) if sent.payload_hash == payload_hash => Ok(Err(sent)),
-            Known::Accepted(_) => Err(refuse(
+            Known::Accepted(_) | Known::Notice(_) => Err(refuse(
                 ErrorCode::IdempotencyConflict,
                 "this client id was used for something else",
             )),

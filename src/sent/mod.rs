@@ -11,7 +11,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::{
     id::{ClientMessageId, ConversationId, DeviceId, MessageId, UserId},
-    seq::{HistorySeq, InboxSeq},
+    seq::{HistorySeq, InboxSeq, NoticeSeq},
     store::{
         Bounds, Commit, StoreError, Writer,
         catalogue::{LogKey, Table, sent_exception_key},
@@ -22,6 +22,7 @@ use crate::{
 
 const ACCEPTED: u8 = 1;
 const USED_UP: u8 = 2;
+const NOTICE: u8 = 3;
 
 /// One accepted request: what its original reply said.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,11 +60,28 @@ impl Sent {
     }
 }
 
+/// One accepted notice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoticeSent {
+    /// The device's number for it.
+    pub client_id: ClientMessageId,
+    /// XXH3 of everything a retry must repeat.
+    pub payload_hash: u64,
+    /// When it was accepted.
+    pub time: Timestamp,
+    /// Which it became.
+    pub notice: NoticeSeq,
+    /// The sender's own inbox entry; zero = none at that moment.
+    pub inbox_seq: InboxSeq,
+}
+
 /// What a device's log remembers of one client id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Remembered {
     /// A request that was accepted.
     Accepted(Sent),
+    /// A notice that was accepted.
+    Notice(NoticeSent),
     /// The device has given the id up: no request will be accepted under it.
     UsedUp {
         /// The id.
@@ -79,6 +97,7 @@ impl Remembered {
     pub fn client_id(&self) -> ClientMessageId {
         match self {
             Self::Accepted(sent) => sent.client_id,
+            Self::Notice(sent) => sent.client_id,
             Self::UsedUp { client_id, .. } => *client_id,
         }
     }
@@ -88,6 +107,7 @@ impl Remembered {
     pub fn time(&self) -> Timestamp {
         match self {
             Self::Accepted(sent) => sent.time,
+            Self::Notice(sent) => sent.time,
             Self::UsedUp { time, .. } => *time,
         }
     }
@@ -97,6 +117,16 @@ impl Remembered {
     pub fn encode(&self) -> Bytes {
         match self {
             Self::Accepted(sent) => sent.encode(),
+            Self::Notice(sent) => {
+                let mut out = BytesMut::with_capacity(40);
+                out.put_u8(NOTICE);
+                put_varint(&mut out, sent.client_id.number());
+                out.put_u64(sent.payload_hash);
+                put_varint(&mut out, sent.time.millis());
+                put_varint(&mut out, sent.notice.number());
+                put_varint(&mut out, sent.inbox_seq.number());
+                out.freeze()
+            }
             Self::UsedUp { client_id, time } => {
                 let mut out = BytesMut::with_capacity(24);
                 out.put_u8(USED_UP);
@@ -116,7 +146,7 @@ impl Remembered {
         let form = read_u8(input)?;
         let client_id = ClientMessageId::new(read_varint(input)?);
         match form {
-            ACCEPTED => {}
+            ACCEPTED | NOTICE => {}
             USED_UP => {
                 let time = Timestamp::from_millis(read_varint(input)?);
                 return Ok(Self::UsedUp { client_id, time });
@@ -124,10 +154,21 @@ impl Remembered {
             _ => return Err(Malformed),
         }
         let hash = input.split_to_checked(8)?;
+        let payload_hash = u64::from_be_bytes(hash[..].try_into().map_err(|_| Malformed)?);
+        let time = Timestamp::from_millis(read_varint(input)?);
+        if form == NOTICE {
+            return Ok(Self::Notice(NoticeSent {
+                client_id,
+                payload_hash,
+                time,
+                notice: NoticeSeq::new(read_varint(input)?),
+                inbox_seq: InboxSeq::new(read_varint(input)?),
+            }));
+        }
         Ok(Self::Accepted(Sent {
             client_id,
-            payload_hash: u64::from_be_bytes(hash[..].try_into().map_err(|_| Malformed)?),
-            time: Timestamp::from_millis(read_varint(input)?),
+            payload_hash,
+            time,
             conversation: read_id(input)?,
             seq: HistorySeq::new(read_varint(input)?),
             id: MessageId::new(read_varint(input)?),
@@ -161,6 +202,8 @@ pub enum Known {
     NewOutOfOrder,
     /// Accepted before.
     Accepted(Sent),
+    /// Accepted before, as a notice.
+    Notice(NoticeSent),
     /// Given up before.
     UsedUp,
     /// Older than what is remembered.
@@ -171,6 +214,7 @@ impl From<Remembered> for Known {
     fn from(remembered: Remembered) -> Self {
         match remembered {
             Remembered::Accepted(sent) => Self::Accepted(sent),
+            Remembered::Notice(sent) => Self::Notice(sent),
             Remembered::UsedUp { .. } => Self::UsedUp,
         }
     }
@@ -305,7 +349,14 @@ mod tests {
             };
             let used_up =
                 Remembered::UsedUp { client_id: sent.client_id, time: sent.time };
-            for what in [sent.into(), used_up] {
+            let notice = Remembered::Notice(NoticeSent {
+                client_id: sent.client_id,
+                payload_hash: sent.payload_hash,
+                time: sent.time,
+                notice: NoticeSeq::new(numbers[3]),
+                inbox_seq: sent.inbox_seq,
+            });
+            for what in [sent.into(), used_up, notice] {
                 let bytes = what.encode();
                 prop_assert_eq!(Remembered::decode(bytes.clone()), Ok(what));
                 let short = bytes.slice(..bytes.len() - 1);

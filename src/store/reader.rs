@@ -280,10 +280,16 @@ pub(super) fn rows_and_holes(
         let start = if after > prefix { after } else { prefix };
         let from = (Bound::Included(start), Bound::Unbounded);
         let range = generation.rows(table).range::<[u8], _>(from);
+        // Behind `limit` rows that stay nothing can be among the first `limit`.
+        let mut staying = 0;
         for (key, row) in range.take_while(|(key, _)| key.starts_with(prefix)) {
-            if &key[..] != after {
-                let found = || row.clone().map_or(Found::Removed, Found::Row);
-                merged.entry(key.clone()).or_insert_with(found);
+            if staying == limit {
+                break;
+            }
+            if &key[..] != after && !merged.contains_key(key) {
+                staying += usize::from(row.is_some());
+                let found = row.clone().map_or(Found::Removed, Found::Row);
+                merged.insert(key.clone(), found);
             }
         }
     };

@@ -20,6 +20,7 @@ mod hostile;
 mod large;
 mod lists;
 mod mutations;
+mod notices;
 mod own_state;
 mod presence;
 mod process;

@@ -16,7 +16,7 @@ use source::{Source, lines_with, parts};
 const LEVELS: &[&[&str]] = &[
     &["id", "seq", "time", "message", "request", "reply", "refusal", "limits"],
     &["wire", "ack", "store", "auth", "config"],
-    &["inbox", "history", "conversation", "sent", "presence", "push"],
+    &["inbox", "history", "conversation", "sent", "notice", "presence", "push"],
     &["engine", "inspect"],
     &["session"],
     &["clock", "daemon", "metrics", "client", "cli", "replay", "swarm"],

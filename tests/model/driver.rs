@@ -175,7 +175,8 @@ impl Driver {
         let (store, writer) = Store::open(&self.config).map_err(|e| format!("open: {e}"))?;
         same("epoch", &store.epoch(), &self.model.epoch)?;
         let limits = self.model.limits.clone();
-        let engine = Engine::new(writer, store.epoch(), limits).map_err(|e| e.to_string())?;
+        let engine =
+            Engine::new(writer, store.epoch(), limits, self.now).map_err(|e| e.to_string())?;
         self.store = Some(store);
         self.engine = Some(engine);
         Ok(())

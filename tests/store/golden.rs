@@ -190,6 +190,7 @@ fn history_line(record: bytes::Bytes) -> String {
 fn sent_line(remembered: Remembered) -> String {
     let s = match remembered {
         Remembered::Accepted(sent) => sent,
+        Remembered::Notice(sent) => return format!("{sent:?}"),
         Remembered::UsedUp { client_id, time } => return format!("{client_id} given up at {time}"),
     };
     format!(

@@ -28,16 +28,19 @@ pub struct World {
 
 impl World {
     pub fn new(store: &Store, writer: Writer) -> Self {
-        let engine = Engine::new(writer, store.epoch(), Limits::default()).unwrap();
-        Self { engine, start: Instant::now(), seconds: 0 }
+        let start = Instant::now();
+        let now = Self::at(start, 0);
+        let engine = Engine::new(writer, store.epoch(), Limits::default(), now).unwrap();
+        Self { engine, start, seconds: 0 }
     }
 
     fn now(&self) -> Now {
-        let passed = Duration::from_secs(self.seconds);
-        Now {
-            wall: Timestamp::from_millis(1_800_000_000_000).plus(passed),
-            mono: self.start + passed,
-        }
+        Self::at(self.start, self.seconds)
+    }
+
+    fn at(start: Instant, seconds: u64) -> Now {
+        let passed = Duration::from_secs(seconds);
+        Now { wall: Timestamp::from_millis(1_800_000_000_000).plus(passed), mono: start + passed }
     }
 
     pub fn pass(&mut self, seconds: u64) {
