@@ -71,6 +71,11 @@ fn the_limits_table_is_the_code() {
                 size(limits::HISTORY_PAGE_BYTES_DEFAULT)
             ),
         ),
+        ("page of mutations", page(limits::MUTATION_PAGE_MAX, limits::MUTATION_PAGE_DEFAULT)),
+        ("messages in FetchMessages", limits::MESSAGE_REFS_MAX.to_string()),
+        ("edits of a message", limits::EDITS_PER_MESSAGE_MAX.to_string()),
+        ("a sender recalls within *", time(own.recall_window)),
+        ("a sender edits within *", time(own.edit_window)),
         ("page of conversations", page(limits::LIST_PAGE_MAX, limits::LIST_PAGE_DEFAULT)),
         ("content of `last_message`", size(limits::PREVIEW_BYTES_MAX)),
         ("page of members", page(limits::MEMBER_PAGE_MAX, limits::MEMBER_PAGE_DEFAULT)),
@@ -122,6 +127,7 @@ fn size(bytes: usize) -> String {
 fn time(span: Duration) -> String {
     const DAY: u128 = 24 * 3600 * 1000;
     match span.as_millis() {
+        DAY => "1 day".to_owned(),
         millis if millis.is_multiple_of(DAY) => format!("{} days", millis / DAY),
         millis if millis.is_multiple_of(1000) => format!("{} s", millis / 1000),
         millis => format!("{millis} ms"),

@@ -210,7 +210,7 @@ fn changes_are_laid_over_rows_as_the_user_may_see_them() {
             let message = dice.random_range(0..4);
             if story.left.is_none() && dice.random_ratio(1, 6) {
                 story.left = Some(story.last);
-                theirs.leave(at(4), 4, MutationSeq::new(story.last));
+                theirs.leave(at(4), 4, MutationSeq::new(story.last), &"".into());
             }
             if story.is_gone(message) {
                 continue;
