@@ -166,6 +166,13 @@ fn too_many() -> Vec<HostileCase> {
             TooManyItems,
             true,
         ),
+        case("10,000 empty users to follow", empties(51, 1), TooManyItems, true),
+        case(
+            "10,000 fields in a set of preferences",
+            in_frame(2, 23, &field(1, &[0x10, 1].repeat(10_000))),
+            TooManyItems,
+            true,
+        ),
         case(
             "100,000 packed numbers",
             in_frame(2, 13, &field(2, &[1; 100_000])),
@@ -191,6 +198,32 @@ fn too_many() -> Vec<HostileCase> {
     all.push(case(
         "201 conversations",
         request(Body::GetConversations(proto::GetConversations { conversation_ids: many(201) })),
+        TooManyItems,
+        false,
+    ));
+    all.push(case(
+        "201 users to follow",
+        request(Body::SubscribePresence(proto::SubscribePresence {
+            user_ids: many(201),
+            unsubscribe: false,
+        })),
+        TooManyItems,
+        false,
+    ));
+    all.push(case(
+        "101 messages to hide",
+        request(Body::DeleteForMe(proto::DeleteForMe {
+            conversation_id: "team".into(),
+            history_seqs: (1..=101).collect(),
+        })),
+        TooManyItems,
+        false,
+    ));
+    all.push(case(
+        "201 messages to fetch",
+        request(Body::FetchMessages(proto::FetchMessages {
+            refs: vec![requests::message_ref(); 201],
+        })),
         TooManyItems,
         false,
     ));
@@ -315,6 +348,50 @@ fn arguments() -> Vec<HostileCase> {
         bad(
             "the last 0 messages",
             Body::CreateGroup(proto::CreateGroup { history_policy: 2, ..group() }),
+        ),
+        bad(
+            "a recall of nothing",
+            Body::Recall(proto::Recall { conversation_id: "team".into(), history_seq: 0 }),
+        ),
+        bad(
+            "nothing to hide",
+            Body::DeleteForMe(proto::DeleteForMe {
+                conversation_id: "team".into(),
+                history_seqs: vec![],
+            }),
+        ),
+        bad(
+            "preferences of nothing",
+            Body::SetPreferences(proto::SetPreferences { preferences: None }),
+        ),
+        bad(
+            "a draft of 100,000 bytes",
+            Body::SetPreferences(proto::SetPreferences {
+                preferences: Some(proto::Preferences {
+                    draft: Some(requests::bytes(100_000)),
+                    ..requests::preferences()
+                }),
+            }),
+        ),
+        bad(
+            "a role nobody knows",
+            Body::SetRole(proto::SetRole {
+                conversation_id: "team".into(),
+                user_id: "bob".into(),
+                role: 9,
+            }),
+        ),
+        bad("a presence of offline", Body::SetPresence(proto::SetPresence { state: 1 })),
+        bad(
+            "a push token of 100,000 bytes",
+            Body::RegisterPush(proto::RegisterPush {
+                provider: "p".into(),
+                token: "t".repeat(100_000),
+            }),
+        ),
+        bad(
+            "a notice to nobody",
+            Body::SendNotice(proto::SendNotice { client_request_id: 1, ..Default::default() }),
         ),
         bad(
             "a group without a client_request_id",
