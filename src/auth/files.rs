@@ -14,7 +14,7 @@ use std::{
 
 use zeroize::Zeroizing;
 
-use super::{Key, KeyError, KeyRing, key::generate};
+use super::{Key, KeyError, KeyRing, SECRET_BYTES_MIN, key::generate};
 use crate::time::Timestamp;
 
 /// The folder of the keys in the data directory.
@@ -138,11 +138,26 @@ impl Folder {
     }
 }
 
-/// The secret without the line end that editors leave. The owner's group may read it.
+/// The key that is a secret in a file.
 fn read_shared_secret(path: &Path) -> Result<Key, KeyError> {
-    let bytes = read_secret(path, 0o640)?;
-    let secret = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
-    Key::hs256(secret.strip_suffix(b"\r").unwrap_or(secret))
+    Key::hs256(&secret_file(path)?)
+}
+
+/// The secret in a file, without the line end that editors leave. The owner's group may read it.
+///
+/// # Errors
+/// [`KeyError`] names the file and what is wrong with it.
+pub fn secret_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+    let mut bytes = read_secret(path, 0o640)?;
+    for end in [b'\n', b'\r'] {
+        if bytes.last() == Some(&end) {
+            bytes.pop();
+        }
+    }
+    if bytes.len() < SECRET_BYTES_MIN {
+        return Err(KeyError::SecretTooShort { bytes: bytes.len() });
+    }
+    Ok(bytes)
 }
 
 /// A whole file, whose permissions must lie within `allowed`.

@@ -69,8 +69,8 @@ pub enum KeyError {
         /// The key's name.
         kid: String,
     },
-    /// An HS256 secret shorter than [`SECRET_BYTES_MIN`].
-    #[error("the HS256 secret has {bytes} bytes and needs at least 32")]
+    /// A shared secret shorter than [`SECRET_BYTES_MIN`].
+    #[error("the secret has {bytes} bytes and needs at least 32")]
     SecretTooShort {
         /// Its length without the line end.
         bytes: usize,

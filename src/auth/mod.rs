@@ -16,7 +16,7 @@ mod scope;
 #[cfg(test)]
 mod tests;
 
-pub use files::{KEY_FOLDER, SECRET_BYTES_MAX};
+pub use files::{KEY_FOLDER, SECRET_BYTES_MAX, secret_file};
 pub use key::{Algorithm, Key, KeyError, SECRET_BYTES_MIN, SHARED_SECRET_KID};
 pub use ring::{KeyRing, TOKEN_BYTES_MAX};
 pub use scope::{Scope, ScopeError, Scopes};

@@ -132,11 +132,12 @@ impl Layers {
         key: &str,
         text: String,
     ) -> Result<(), ConfigError> {
-        let number = matches!(default_value(section, key), Some(Value::Integer(_)));
-        let value = match text.parse() {
-            Ok(integer) if number => Value::Integer(integer),
-            _ => Value::String(text),
+        let value = match default_value(section, key) {
+            Some(Value::Integer(_)) => text.parse().map(Value::Integer).ok(),
+            Some(Value::Boolean(_)) => text.parse().map(Value::Boolean).ok(),
+            _ => None,
         };
+        let value = value.unwrap_or(Value::String(text));
         self.put(origin, section, key, value)
     }
 

@@ -20,7 +20,7 @@ use std::{collections::BTreeMap, fmt, io, path::PathBuf};
 pub use layers::Overrides;
 pub use section::{
     AuthSection, Config, DataSection, LimitsSection, ListenSection, LogFormat, LogLevel,
-    LogSection, StoreSection,
+    LogSection, PushSection, StoreSection,
 };
 pub use value::parse_duration;
 

@@ -15,7 +15,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// The first broken rule: `section.key` and a text for people.
 pub(super) fn broken(config: &Config) -> Option<(&'static str, String)> {
-    let Config { data, limits: set, store, auth, .. } = config;
+    let Config { data, limits: set, store, auth, push, .. } = config;
     let content_max = limits::CLIENT_FRAME_BYTES_MAX - FRAME_OVERHEAD_BYTES;
     [
         not_empty("data.dir", Some(&data.dir)),
@@ -48,10 +48,47 @@ pub(super) fn broken(config: &Config) -> Option<(&'static str, String)> {
         holds("store.memory_bytes", store.memory_bytes, 64 << 10),
         holds("store.cache_bytes", store.cache_bytes, 1 << 20),
         lasts("store.checkpoint_interval", store.checkpoint_interval, Duration::from_millis(10)),
+        push.url.as_deref().and_then(|url| Some(("push.url", web_address(url).err()?.to_owned()))),
+        (push.url.is_some() && push.secret_file.is_none()).then(|| {
+            (
+                "push.secret_file",
+                "is needed with push.url: the hook must know who speaks".to_owned(),
+            )
+        }),
+        not_empty("push.secret_file", push.secret_file.as_deref()),
+        not_empty("push.ca_file", push.ca_file.as_deref()),
+        lasts("push.timeout", push.timeout, Duration::from_millis(100)),
+        counts("push.connections", u64::from(push.connections), 1),
+        (push.connections as usize > limits::PUSHES_IN_FLIGHT_MAX)
+            .then(|| ("push.connections", format!("at most {}", limits::PUSHES_IN_FLIGHT_MAX))),
+        lasts("push.expiry", push.expiry, SECOND),
+        (push.expiry > DAY * 6).then(|| {
+            ("push.expiry", "at most 6d: what a device was told of is remembered for 7 days".into())
+        }),
+        lasts("push.retry_first", push.retry_first, Duration::from_millis(10)),
+        lasts("push.retry_max", push.retry_max, push.retry_first),
+        lasts("push.large_interval", push.large_interval, SECOND),
     ]
     .into_iter()
     .flatten()
     .next()
+}
+
+/// Whether jobs can be posted there. Credentials have no place in it: it may be logged.
+fn web_address(url: &str) -> Result<(), &'static str> {
+    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+    let rest = rest.ok_or("begins with neither https:// nor http://")?;
+    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    if host.is_empty() || host.starts_with(':') {
+        return Err("names no host");
+    }
+    if host.contains('@') {
+        return Err("names a user; the signature says who speaks");
+    }
+    if rest.contains('#') || !rest.chars().all(|c| c.is_ascii_graphic()) {
+        return Err("has characters that no web address has");
+    }
+    Ok(())
 }
 
 type Broken = Option<(&'static str, String)>;

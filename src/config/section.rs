@@ -156,6 +156,41 @@ sections! {
         token_ttl: Duration = Duration::from_secs(24 * 3600),
     }
 
+    /// The push hook: a web address that is told what devices without a session should hear of.
+    push: PushSection {
+        /// Where jobs are posted, http:// or https://. Not set: there is no hook.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        url: Option<String> = None,
+        /// File with a secret of at least 32 bytes, mode 0600 or 0640, that signs the jobs. Needed with url.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        secret_file: Option<PathBuf> = None,
+        /// File with the certificates (PEM) to trust instead of the public ones.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        ca_file: Option<PathBuf> = None,
+        /// A device that lost its session is left alone for so long; most come back.
+        #[serde(with = "duration")]
+        delay: Duration = Duration::from_secs(5),
+        /// How long one answer is waited for.
+        #[serde(with = "duration")]
+        timeout: Duration = Duration::from_secs(10),
+        /// Jobs posted at the same time. More: they wait, and nothing is lost.
+        connections: u32 = 8,
+        /// Jobs carry the content of the message.
+        include_content: bool = false,
+        /// A job that is not accepted in this time is given up.
+        #[serde(with = "duration")]
+        expiry: Duration = Duration::from_secs(24 * 3600),
+        /// Pause before a job is posted again; it doubles with every failure ...
+        #[serde(with = "duration")]
+        retry_first: Duration = Duration::from_secs(1),
+        /// ... up to this.
+        #[serde(with = "duration")]
+        retry_max: Duration = Duration::from_secs(300),
+        /// Members of a large conversation who are not named in a message are told at most once in this time.
+        #[serde(with = "duration")]
+        large_interval: Duration = Duration::from_secs(30),
+    }
+
     /// What is logged, to stderr.
     log: LogSection {
         /// error, warn, info, debug or trace.

@@ -134,6 +134,14 @@ fn rules_name_the_origin_of_the_value() {
         ("ROAMD_LIMITS__HEARTBEAT_INTERVAL", "999ms"),
         ("ROAMD_STORE__MEMORY_BYTES", "63KiB"),
         ("ROAMD_STORE__CHECKPOINT_INTERVAL", "0s"),
+        ("ROAMD_PUSH__URL", "ftp://host/"),
+        ("ROAMD_PUSH__URL", "https:///path"),
+        ("ROAMD_PUSH__URL", "https://user@host/"),
+        ("ROAMD_PUSH__URL", "https://host/a b"),
+        ("ROAMD_PUSH__CONNECTIONS", "0"),
+        ("ROAMD_PUSH__INCLUDE_CONTENT", "yes"),
+        ("ROAMD_PUSH__EXPIRY", "7d"),
+        ("ROAMD_PUSH__RETRY_MAX", "999ms"),
     ] {
         let error = error("", &[(name, value)]);
         assert!(error.starts_with(&format!("env {name}: ")), "{error}");
@@ -201,4 +209,14 @@ fn limits_are_documented_alike() {
     let section = SECTIONS.iter().find(|section| section.name == "limits").unwrap();
     let settings = section.settings.iter().map(|s| (s.name.to_owned(), s.about.to_vec()));
     assert_eq!(limits, settings.collect::<Vec<_>>());
+}
+
+#[test]
+fn a_hook_needs_a_secret() {
+    let url = ("ROAMD_PUSH__URL", "https://host:8443/path?x=1");
+    let error = error("", &[url]);
+    assert!(error.starts_with("default: push.secret_file: is needed"), "{error}");
+    let secret = ("ROAMD_PUSH__SECRET_FILE", "secret");
+    let content = ("ROAMD_PUSH__INCLUDE_CONTENT", "true");
+    assert!(load("", &[url, secret, content], &[]).unwrap().config.push.include_content);
 }

@@ -1,12 +1,13 @@
 //! The daemon: accepts connections, gives each a session, and the engine to all.
 //!
 //! One task per connection ([`connection`]), one thread for the engine ([`writer`]), one behind the
-//! store. They meet in feeds and in one bounded channel; nothing else is shared but the store's
+//! store, a few for the push hook ([`hook`]). They meet in feeds and in one bounded channel; nothing else is shared but the store's
 //! reader.
 
 mod connection;
 mod directory;
 mod feed;
+mod hook;
 mod writer;
 
 use std::{
@@ -29,6 +30,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
+pub use self::hook::HookConfig;
 use self::{connection::Connection, feed::Feed, writer::Submitter};
 use crate::{
     auth::KeyRing,
@@ -63,6 +65,8 @@ pub struct DaemonConfig {
     pub limits: Limits,
     /// Keys that tokens are verified with.
     pub keys: KeyRing,
+    /// The push hook; none = devices without a session hear of nothing.
+    pub hook: Option<HookConfig>,
 }
 
 /// Why a daemon did not start or has ended.
@@ -79,6 +83,9 @@ pub enum DaemonError {
     /// The data directory.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The push hook cannot be set up.
+    #[error("cannot set up the push hook: {0}")]
+    Hook(io::Error),
     /// No thread can be started.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
@@ -121,12 +128,20 @@ impl Daemon {
             listener.local_addr().map_err(|source| DaemonError::Listen { address, source })?;
         let (store, writer) = Store::open(&config.store)?;
         let clock = Clock::start();
-        let engine = Engine::new(writer, store.epoch(), config.limits.clone(), clock.now())?;
+        let mut engine =
+            Engine::new(writer, store.epoch(), config.limits.clone(), clock.now())?;
+        let (to_hook, jobs) = hook::channel();
+        if let Some(hook) = &config.hook {
+            engine.set_push_hook(hook.settings.clone(), clock.now())?;
+        }
         let writer_ended = Arc::new(Notify::new());
         let ended = Arc::clone(&writer_ended);
         let (submitter, writer) =
-            writer::start(engine, store.reader(), clock, move || ended.notify_one())
+            writer::start(engine, store.reader(), clock, to_hook, move || ended.notify_one())
                 .map_err(DaemonError::Thread)?;
+        if let Some(hook) = &config.hook {
+            hook::start(hook, &jobs, &submitter).map_err(DaemonError::Hook)?;
+        }
         let context = Arc::new(SessionContext { keys: config.keys, limits: config.limits });
         let shared = Arc::new(Shared {
             context,

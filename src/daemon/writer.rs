@@ -19,6 +19,7 @@ use crate::{
     clock::Clock,
     engine::{Answer, Caller, Command, Engine, LargeNotice, Sign},
     inbox,
+    push::{Job, Outcome, Verdict},
     reply::{GoAwayReason, Reply},
     request::Request,
     seq::InboxSeq,
@@ -39,6 +40,7 @@ const FULL_DISK_PAUSE: Duration = Duration::from_millis(500);
 enum Task {
     Do { feed: Arc<Feed>, number: u64, caller: Caller, command: Command, bytes: usize },
     Detach(Caller),
+    Settle(Outcome),
     Finish,
 }
 
@@ -85,6 +87,11 @@ impl Submitter {
         let _ = self.tasks.send(Task::Detach(caller));
     }
 
+    /// What became of a push job. Waits for room; when the thread has ended nobody wants to know.
+    pub(super) fn settle(&self, outcome: Outcome) {
+        let _ = self.tasks.send(Task::Settle(outcome));
+    }
+
     /// Everything before this is done, written and answered; then the thread ends.
     pub(super) fn finish(&self) {
         let _ = self.tasks.send(Task::Finish);
@@ -97,6 +104,7 @@ pub(super) fn start(
     engine: Engine,
     reader: Reader,
     clock: Clock,
+    hook: Sender<Job>,
     on_end: impl FnOnce() + Send + 'static,
 ) -> std::io::Result<(Submitter, JoinHandle<Result<Writer, StoreError>>)> {
     let (tasks, waiting) = crossbeam_channel::bounded(WAITING_MAX);
@@ -105,7 +113,7 @@ pub(super) fn start(
     let thread = std::thread::Builder::new().name("writer".into()).spawn(move || {
         let directory = Directory::default();
         let mut thread =
-            Thread { engine, reader, clock, directory, waiting_bytes, dropped_pushes: 0 };
+            Thread { engine, reader, clock, directory, hook, waiting_bytes, dropped_pushes: 0 };
         // Also when it panics: the daemon must not go on without its writer.
         let _ended = OnEnd(Some(on_end));
         let outcome = thread.run(&waiting);
@@ -139,6 +147,8 @@ struct Thread {
     reader: Reader,
     clock: Clock,
     directory: Directory,
+    /// Takes everything the engine has out at once.
+    hook: Sender<Job>,
     waiting_bytes: Arc<AtomicUsize>,
     /// Pushes that gave way to newer ones.
     dropped_pushes: u64,
@@ -224,6 +234,7 @@ impl Thread {
                 self.engine.apply(self.clock.now(), &caller, &Command::Detach)?;
                 self.directory.detach(&caller);
             }
+            Task::Settle(outcome) => self.engine.settle_push(self.clock.now(), &outcome)?,
             Task::Finish => held.finish = true,
         }
         Ok(())
@@ -265,6 +276,15 @@ impl Thread {
         for ((user, session), changes) in effects.presence {
             if let Some(feed) = self.directory.session(&user, session).next() {
                 feed.presence(changes);
+            }
+        }
+        for job in effects.jobs {
+            if let Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) =
+                self.hook.try_send(job)
+            {
+                let verdict = Verdict::Failed(Duration::ZERO);
+                let outcome = Outcome { place: job.place, id: job.id, verdict };
+                self.engine.settle_push(self.clock.now(), &outcome)?;
             }
         }
         for user in effects.inboxes {

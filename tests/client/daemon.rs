@@ -51,6 +51,7 @@ impl Server {
             ..StoreConfig::new(PathBuf::from(self.folder.path()))
         };
         let daemon = Daemon::start(DaemonConfig {
+            hook: None,
             listen: self.address,
             store,
             limits: self.limits.clone(),

@@ -1,6 +1,6 @@
 //! `roamd serve`: the daemon as a process.
 
-use std::{io::IsTerminal, net::SocketAddr, path::Path};
+use std::{error::Error, fs, io::IsTerminal, net::SocketAddr, path::Path};
 
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
@@ -8,12 +8,13 @@ use tracing_subscriber::EnvFilter;
 
 use super::{Common, fail};
 use crate::{
-    auth::KeyRing,
+    auth::{KeyRing, secret_file},
     cli::exit::Exit,
     clock::Clock,
-    config::{Config, LogFormat},
-    daemon::{Daemon, DaemonConfig, DaemonError},
+    config::{Config, LogFormat, PushSection},
+    daemon::{Daemon, DaemonConfig, DaemonError, HookConfig},
     limits::Limits,
+    push::Settings,
     store::{StoreConfig, StoreError, fsync},
 };
 
@@ -70,6 +71,10 @@ fn serve(config: &Config) -> Exit {
         Ok(keys) => keys,
         Err(error) => return fail(Exit::Configuration, &error, "check --data"),
     };
+    let hook = match hook_config(&config.push) {
+        Ok(hook) => hook,
+        Err(error) => return fail(Exit::Configuration, &*error, "check the section [push]"),
+    };
     let outcome = runtime.block_on(async {
         let limits = Limits::from(&config.limits);
         let daemon = Daemon::start(DaemonConfig {
@@ -77,6 +82,7 @@ fn serve(config: &Config) -> Exit {
             store: store_config(config),
             limits: limits.clone(),
             keys,
+            hook,
         })?;
         announce(config, &limits, daemon.address());
         daemon.serve(stop_signal()).await
@@ -94,6 +100,9 @@ fn serve(config: &Config) -> Exit {
             &error,
             "nothing that was acked is affected unless this says so; look at the disk, then start again",
         ),
+        Err(error @ DaemonError::Hook(_)) => {
+            fail(Exit::Configuration, &error, "check the section [push]")
+        }
         Err(error @ DaemonError::Listen { .. }) => {
             fail(Exit::Failed, &error, "is another roamd running? choose another --listen")
         }
@@ -111,6 +120,29 @@ pub(super) fn store_config(config: &Config) -> StoreConfig {
         inbox_entries: config.limits.inbox_entries,
         ..StoreConfig::new(&config.data.dir)
     }
+}
+
+/// The push hook's settings; none without an address.
+fn hook_config(set: &PushSection) -> Result<Option<HookConfig>, Box<dyn Error>> {
+    let (Some(url), Some(secret)) = (&set.url, &set.secret_file) else { return Ok(None) };
+    let read = |path: &Path| {
+        fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
+    };
+    Ok(Some(HookConfig {
+        settings: Settings {
+            delay: set.delay,
+            expiry: set.expiry,
+            retry_first: set.retry_first,
+            retry_max: set.retry_max,
+            large_interval: set.large_interval,
+            include_content: set.include_content,
+        },
+        url: url.clone(),
+        secret: secret_file(secret)?,
+        authorities: set.ca_file.as_deref().map(read).transpose()?,
+        timeout: set.timeout,
+        connections: set.connections as usize,
+    }))
 }
 
 /// SIGTERM or SIGINT.
@@ -139,7 +171,7 @@ fn heed_test_switch() {
 
 fn start_log(config: &Config) {
     let level = format!("{:?}", config.log.level).to_lowercase();
-    let filter = EnvFilter::new(format!("{level},sled=warn"));
+    let filter = EnvFilter::new(format!("{level},sled=warn,ureq=warn,ureq_proto=warn,rustls=warn"));
     let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -167,6 +199,9 @@ fn announce(config: &Config, limits: &Limits, address: SocketAddr) {
         limits.content_bytes / 1024,
         limits.members_per_group
     );
+    if config.push.url.is_some() {
+        eprintln!("  push       devices without a session are told by the hook");
+    }
     let wanted = limits.connections as u64 + OTHER_FILES;
     match rlimit::increase_nofile_limit(wanted) {
         Ok(files) if files < wanted => eprintln!(
