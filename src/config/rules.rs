@@ -77,7 +77,7 @@ pub(super) fn broken(config: &Config) -> Option<(&'static str, String)> {
 /// Whether jobs can be posted there. Credentials have no place in it: it may be logged.
 fn web_address(url: &str) -> Result<(), &'static str> {
     let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
-    let rest = rest.ok_or("begins with neither https:// nor http://")?;
+    let rest = rest.ok_or("begins with neither https: nor http:")?;
     let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
     if host.is_empty() || host.starts_with(':') {
         return Err("names no host");

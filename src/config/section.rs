@@ -124,7 +124,8 @@ sections! {
         connections: usize = Limits::default().connections,
         /// Connections before Welcome. More: accepted and told OVERLOADED.
         greeting_connections: usize = Limits::default().greeting_connections,
-        /// Sends one session may make per second, sustained. 0 = no limit. More: RATE_LIMITED.
+        /// Sends, edits, recalls and deletions for all one session may make per second, sustained. 0 = no
+        /// limit. More: RATE_LIMITED.
         sends_per_second: u32 = Limits::default().sends_per_second,
         /// Sends one session may make at once above the sustained rate.
         sends_burst: u32 = Limits::default().sends_burst,

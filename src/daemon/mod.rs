@@ -128,8 +128,7 @@ impl Daemon {
             listener.local_addr().map_err(|source| DaemonError::Listen { address, source })?;
         let (store, writer) = Store::open(&config.store)?;
         let clock = Clock::start();
-        let mut engine =
-            Engine::new(writer, store.epoch(), config.limits.clone(), clock.now())?;
+        let mut engine = Engine::new(writer, store.epoch(), config.limits.clone(), clock.now())?;
         let (to_hook, jobs) = hook::channel();
         if let Some(hook) = &config.hook {
             engine.set_push_hook(hook.settings.clone(), clock.now())?;
