@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::{
     id::{ClientMessageId, ConversationId, DeviceId, UserId},
-    seq::{HistorySeq, InboxSeq, MutationSeq},
+    seq::{HistorySeq, InboxSeq, MutationSeq, NoticeSeq},
 };
 
 /// Findings kept in a report; more are only counted.
@@ -93,6 +93,8 @@ pub enum Place {
     Sent(UserId, DeviceId, ClientMessageId),
     /// A change of a message.
     Mutation(ConversationId, MutationSeq),
+    /// A notice.
+    Notice(NoticeSeq),
 }
 
 impl fmt::Display for Place {
@@ -107,6 +109,7 @@ impl fmt::Display for Place {
             Self::Device(user, device) => write!(f, "device {user} {device}"),
             Self::Sent(user, device, id) => write!(f, "sent {user} {device} {id}"),
             Self::Mutation(conversation, seq) => write!(f, "mutation {conversation} {seq}"),
+            Self::Notice(seq) => write!(f, "notice {seq}"),
         }
     }
 }

@@ -123,7 +123,12 @@ fn check_inbox(
             return Ok(());
         };
         let (id, at) = match entry.kind {
-            EntryKind::Unknown | EntryKind::Preferences { .. } | EntryKind::Notice { .. } => {
+            EntryKind::Unknown | EntryKind::Preferences { .. } => return Ok(()),
+            EntryKind::Notice { notice } => {
+                if !check.is_notice(notice)? {
+                    let detail = format!("there is no notice {notice}");
+                    check.add(FindingKind::Dangling, place(seq), detail);
+                }
                 return Ok(());
             }
             EntryKind::Read { conversation, read_seq: at, .. }

@@ -1,5 +1,5 @@
 //! Does everything in a data directory agree? One pass over the values, then over histories,
-//! conversations and their members, changes of messages, inboxes, devices, and what they have sent.
+//! conversations and their members, changes of messages, notices, inboxes, devices, and what they have sent.
 //!
 //! What is found is reported and never stops the rest: a damaged record is one finding where it
 //! stands, and no second one for whatever would have to be compared with it.
@@ -8,6 +8,7 @@ mod histories;
 mod inboxes;
 mod members;
 mod mutations;
+mod notices;
 mod own;
 mod sends;
 
@@ -62,8 +63,11 @@ pub fn verify(store: &Store, progress: &mut dyn FnMut(&Counts)) -> Report {
     check.part(Table::Mention.tree(), own::check_mentions);
     check.part(Table::Preference.tree(), own::check_preferences);
     check.part(Table::Membership.tree(), own::check_unread);
+    check.part(LogKind::Notice.tree(), notices::check);
+    check.part(Table::NoticeRound.tree(), notices::check_rounds);
     check.part(LogKind::Inbox.tree(), inboxes::check);
     check.part(Table::Device.tree(), inboxes::check_devices);
+    check.part(Table::Revocation.tree(), notices::check_revocations);
     check.part(LogKind::Sent.tree(), sends::check);
     check.part(Table::SentException.tree(), sends::check_exceptions);
     check.report

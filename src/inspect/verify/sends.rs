@@ -61,18 +61,33 @@ fn witness(
     what: &Remembered,
 ) -> Result<(), StoreError> {
     check.report.counts.sent += 1;
-    // Of an id that was given up there is nothing to be seen.
-    let Remembered::Accepted(sent) = what else { return Ok(()) };
-    let place = || Place::Sent(user.clone(), device.clone(), sent.client_id);
-    let id = &sent.conversation;
+    let place = || Place::Sent(user.clone(), device.clone(), what.client_id());
+    let inbox_seq = match what {
+        // Of an id that was given up there is nothing to be seen.
+        Remembered::UsedUp { .. } => return Ok(()),
+        Remembered::Accepted(sent) => sent.inbox_seq,
+        Remembered::Notice(sent) => sent.inbox_seq,
+    };
     match check.reader.bounds(&LogKey::inbox(user)) {
-        Ok(bounds) if sent.inbox_seq.number() > bounds.last => {
-            let detail = format!("inbox entry {} of {}", sent.inbox_seq, bounds.last);
+        Ok(bounds) if inbox_seq.number() > bounds.last => {
+            let detail = format!("inbox entry {inbox_seq} of {}", bounds.last);
             check.add(FindingKind::Dangling, place(), detail);
         }
         Ok(_) | Err(StoreError::Damaged(_)) => {}
         Err(error) => return Err(error),
     }
+    let sent = match what {
+        Remembered::UsedUp { .. } => return Ok(()),
+        Remembered::Accepted(sent) => sent,
+        Remembered::Notice(sent) => {
+            if !check.is_notice(sent.notice)? {
+                let detail = format!("there is no notice {}", sent.notice);
+                check.add(FindingKind::Dangling, place(), detail);
+            }
+            return Ok(());
+        }
+    };
+    let id = &sent.conversation;
     if sent.seq == HistorySeq::ZERO {
         if let Row::Missing = check.conversation(id)? {
             check.add(FindingKind::Dangling, place(), format!("made {id}, which is not there"));
