@@ -59,11 +59,10 @@ impl Engine {
         if old.is_none_or(|old| old.state() != seen.state) {
             self.tell_presence(seen)?;
         }
-        self.push_attendance(now, &caller.user, &caller.device)?;
         for session in crowded_out {
             self.end_session(now, &caller.user, session, GoAwayReason::Replaced)?;
         }
-        Ok(())
+        self.push_attendance(now, &caller.user, &caller.device)
     }
 
     /// A session is over.
@@ -89,9 +88,9 @@ impl Engine {
 
     fn went(&mut self, now: Now, user: &UserId, gone: Online) -> Result<(), StoreError> {
         self.note_seen(now, user, &gone.device);
-        self.push_attendance(now, user, &gone.device)?;
         let state = PresenceState::Offline;
-        self.tell_presence(DevicePresence { state, since: now.wall, ..gone.seen(user) })
+        self.tell_presence(DevicePresence { state, since: now.wall, ..gone.seen(user) })?;
+        self.push_attendance(now, user, &gone.device)
     }
 
     pub(super) fn set_presence(
@@ -105,10 +104,10 @@ impl Engine {
             None => return Err(over()),
             Some(false) => {}
             Some(true) => {
-                self.push_attendance(now, user, &caller.device)?;
                 if let Some(online) = self.presence.session(user, &caller.device) {
                     self.tell_presence(online.seen(user))?;
                 }
+                self.push_attendance(now, user, &caller.device)?;
             }
         }
         Ok(Answer::Reply(Reply::Done { inbox_seq: InboxSeq::ZERO }))
@@ -155,26 +154,27 @@ impl Engine {
         content_type: &Arc<str>,
         content: &Bytes,
     ) -> Result<Answer, Stop> {
-        let open = self.cache.open(&self.writer, id)?.ok_or_else(not_found)?;
-        if open.member(&caller.user).is_none() {
+        if self.writer.row(Table::Member, &member_key(id, &caller.user))?.is_none() {
             return Err(not_found());
         }
+        // Typing in a crowd is noise, and its members are not looked up for it.
+        if self.cache.is_large(&self.writer, id)? {
+            return Ok(Answer::Reply(Reply::Done { inbox_seq: InboxSeq::ZERO }));
+        }
+        let open = self.cache.open(&self.writer, id)?.ok_or_else(not_found)?;
         if open.row.disbanded {
             return Err(refuse(ErrorCode::Gone, "the group was disbanded"));
         }
-        // Typing in a crowd is noise.
-        if !open.row.large {
-            let members = open.members.iter().map(|(user, _)| user);
-            let there = members.filter(|user| self.presence.is_online(user)).cloned().collect();
-            let push = Reply::EphemeralPush(Arc::new(Ephemeral {
-                conversation: id.clone(),
-                sender: caller.user.clone(),
-                device: caller.device.clone(),
-                content_type: Arc::clone(content_type),
-                content: content.clone(),
-            }));
-            self.effects.signs.push(Sign::Spread(there, caller.session, push));
-        }
+        let members = open.members.iter().map(|(user, _)| user);
+        let there = members.filter(|user| self.presence.is_online(user)).cloned().collect();
+        let push = Reply::EphemeralPush(Arc::new(Ephemeral {
+            conversation: id.clone(),
+            sender: caller.user.clone(),
+            device: caller.device.clone(),
+            content_type: Arc::clone(content_type),
+            content: content.clone(),
+        }));
+        self.effects.signs.push(Sign::Spread(there, caller.session, push));
         Ok(Answer::Reply(Reply::Done { inbox_seq: InboxSeq::ZERO }))
     }
 

@@ -363,6 +363,32 @@ fn typing_reaches_the_members_who_are_there_and_nobody_else() {
     );
 }
 
+/// In a large group typing is told to nobody; who is there may be seen as anywhere.
+#[test]
+fn a_large_group_does_not_type() {
+    let daemon = Daemon::with(&[("limits.fanout_members", "2")]);
+    let mut alice = daemon.login("alice", "laptop");
+    let mut bob = daemon.login("bob", "phone");
+    let mut mallory = daemon.login("mallory", "laptop");
+    group(&mut alice, 1, "crowd", &["bob", "carol"]);
+    let recents = alice.recents();
+    assert!(recents[0].large, "{recents:?}");
+    expect!(Done, alice.call(typing("crowd", "x")));
+    mallory.refused(ErrorCode::NotFound, typing("crowd", "x"));
+    bob.settle();
+    assert!(bob.ephemerals.is_empty(), "{:?}", bob.ephemerals);
+    assert_eq!(follow(&mut alice, &["bob"]), [device("bob", "phone", PresenceState::Online)]);
+    assert_eq!(follow(&mut mallory, &["bob"]), []);
+    bob.bye();
+    assert_eq!(change(&mut alice), device("bob", "phone", PresenceState::Offline));
+    // Small again: typing is back.
+    let remove = RemoveMembers { conversation_id: "crowd".into(), user_ids: vec!["carol".into()] };
+    expect!(MemberItems, alice.call(Body::RemoveMembers(remove)));
+    let mut bob = daemon.login("bob", "phone");
+    expect!(Done, alice.call(typing("crowd", "y")));
+    bob.wait("typing", |client| client.ephemerals.pop());
+}
+
 #[test]
 fn typing_has_a_rate() {
     let daemon = Daemon::start();

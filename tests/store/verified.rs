@@ -8,13 +8,14 @@ use roamd::{
     inbox::{self, Device},
     inspect::{FindingKind, Report, history_page, log_page, stat, verify},
     message::{Entry, EntryKind, MutationRef, Role},
-    sent::{Remembered, Sent},
-    seq::{HistorySeq, InboxSeq, MutationSeq},
+    notice::Round,
+    sent::{NoticeSent, Remembered, Sent},
+    seq::{HistorySeq, InboxSeq, MutationSeq, NoticeSeq},
     store::{
         Commit, Reader, Store, Writer,
         catalogue::{
             LogKey, LogKind, MESSAGE_IDS, Table, conversation_key, device_key, member_key,
-            membership_key, mutated_key, row_of_user_key,
+            membership_key, mutated_key, notice_key, row_of_user_key,
         },
     },
     time::Timestamp,
@@ -271,6 +272,51 @@ fn devices_that_do_not_agree_are_found() {
         },
         &[FindingKind::Dangling],
     );
+}
+
+#[test]
+fn notices_and_revocations_that_do_not_agree_are_found() {
+    use FindingKind::{Dangling, Malformed};
+    let missing = NoticeSeq::new(5);
+    check(
+        |_, commit| {
+            let entry = Entry {
+                time: Timestamp::from_millis(9),
+                kind: EntryKind::Notice { notice: missing },
+            };
+            commit.append(LogKey::inbox(&user("bob")), inbox::encode(&entry));
+        },
+        &[Dangling],
+    );
+    check(
+        |_, commit| {
+            let round = Round { told: 1, after: Bytes::new() };
+            commit.put(Table::NoticeRound, notice_key(missing), round.encode());
+        },
+        &[Dangling],
+    );
+    check(
+        |_, commit| {
+            let sent = NoticeSent {
+                client_id: roamd::id::ClientMessageId::new(100),
+                payload_hash: 1,
+                time: Timestamp::from_millis(9),
+                notice: missing,
+                inbox_seq: InboxSeq::ZERO,
+            };
+            let log = LogKey::sent(&user("bob"), &DeviceId::new("phone").unwrap());
+            commit.append(log, Remembered::Notice(sent).encode());
+        },
+        &[Dangling],
+    );
+    check(|_, commit| commit.append(LogKey::notices(), "?".into()), &[Malformed]);
+    for (table, key) in [
+        (Table::NoticeRound, notice_key(missing)),
+        (Table::Revocation, device_key(&user("bob"), &DeviceId::new("phone").unwrap())),
+        (Table::Revocation, Bytes::from_static(b"?")),
+    ] {
+        check(|_, commit| commit.put(table, key, "?".into()), &[Malformed]);
+    }
 }
 
 #[test]
