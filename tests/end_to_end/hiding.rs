@@ -12,6 +12,7 @@ use roamd::{
 
 use crate::{
     expect,
+    large::verify,
     support::{Client, Daemon, conversation, peer},
 };
 
@@ -310,23 +311,66 @@ fn very_many_mentions_go_with_the_marker() {
     assert_eq!(unread(&mut bob, &id).unread_mentions, 1);
 }
 
-/// Against a count by hand, over conversations of both kinds, with crashes in between.
+/// Own state is a user's own, however its messages come to it.
+#[test]
+fn in_a_large_group_too() {
+    let mut daemon = Daemon::with(&[("limits.fanout_members", "2")]);
+    let mut alice = daemon.login("alice", "phone");
+    let mut bob = daemon.login("bob", "phone");
+    let mut laptop = daemon.login("bob", "laptop");
+    let id = group(&mut alice, &["bob", "carol"]);
+    alice.call(mentioning(&id, 1, &["bob"], false));
+    alice.call(mentioning(&id, 2, &["bob", "carol"], false));
+    alice.call(mentioning(&id, 3, &[], false));
+    let counts = |client: &mut Client| {
+        let one = unread(client, &id);
+        (one.unread, one.unread_mentions)
+    };
+    assert_eq!(counts(&mut bob), (3, 2));
+    let seq = done(&mut bob, hide(&id, &[2]));
+    laptop.synced(seq);
+    let told = MessageHidden { conversation_id: id.clone(), history_seqs: vec![2] };
+    assert_eq!(laptop.inbox.last().unwrap().1.kind, Some(Kind::Hidden(told)));
+    assert_eq!((counts(&mut bob), counts(&mut laptop)), ((2, 1), (2, 1)));
+    assert_eq!(mark(&mut bob, &id, 1), (1, 1));
+    assert_eq!(counts(&mut laptop), (1, 0));
+    let seq = done(&mut laptop, clear(&id, 2));
+    bob.synced(seq);
+    assert_eq!(states(&mut bob, &id), [(3, MessageState::Normal)]);
+    daemon.crash();
+    let mut bob = daemon.login("bob", "phone");
+    assert_eq!(counts(&mut bob), (1, 0));
+    let mut carol = daemon.login("carol", "phone");
+    assert_eq!(counts(&mut carol), (3, 1));
+    verify(&mut daemon);
+}
+
 #[test]
 fn unread_equals_a_count_by_hand_whatever_is_hidden_or_recalled() {
+    count_by_hand("100", 54321);
+}
+
+#[test]
+fn unread_equals_a_count_by_hand_in_a_large_group_too() {
+    count_by_hand("2", 12345);
+}
+
+/// Against a count by hand, over a group and a direct conversation, with crashes in between.
+fn count_by_hand(fanout_members: &str, seed: u64) {
     #[derive(Clone, Copy, Default)]
     struct Row {
         counted: bool,
         names: bool,
         gone: bool,
     }
-    let mut daemon = Daemon::start();
+    let mut daemon = Daemon::with(&[("limits.fanout_members", fanout_members)]);
     let mut bob = daemon.login("bob", "phone");
     let mut alice = daemon.login("alice", "phone");
     let direct = alice.send(peer("bob"), 1, "0").conversation_id;
-    let ids = [group(&mut alice, &["bob"]), direct];
+    let ids = [group(&mut alice, &["bob", "carol"]), direct];
     let first = Row { counted: true, ..Row::default() };
     let mut model: Vec<(Vec<Row>, usize)> = vec![(Vec::new(), 0), (vec![first], 0)];
-    let mut random = 54321u64;
+    let mut random = seed;
     let mut below = |most: usize| {
         random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         (random >> 33) as usize % most
@@ -380,4 +424,5 @@ fn unread_equals_a_count_by_hand_whatever_is_hidden_or_recalled() {
             assert_eq!(told, (unread_rows.len(), named), "step {step} {id}");
         }
     }
+    verify(&mut daemon);
 }
