@@ -66,6 +66,8 @@ pub struct Client {
     agreed: ClientLimits,
     unacked: VecDeque<(u64, usize)>,
     last: Option<Reply>,
+    /// Unsolicited frames that were handed to the session, in order; some may be dropped.
+    pushes: VecDeque<Reply>,
 }
 
 impl Client {
@@ -87,6 +89,7 @@ impl Client {
             agreed: ClientLimits::default(),
             unacked: VecDeque::new(),
             last: None,
+            pushes: VecDeque::new(),
         }
     }
 
@@ -110,6 +113,21 @@ impl Client {
 
     pub fn is_open(&self) -> bool {
         !matches!(self.phase, Phase::Greeting(_)) && self.ends.is_empty()
+    }
+
+    /// The session has this to say, unless nobody waits for it.
+    pub fn may_come(&mut self, push: Reply) {
+        self.pushes.push_back(push);
+    }
+
+    fn push(&mut self, push: &Reply) -> Result<(), Found> {
+        if let Phase::Greeting(_) = self.phase {
+            return Err(format!("a push before Welcome: {push:?}"));
+        }
+        let place = self.pushes.iter().position(|waits| waits == push);
+        let Some(place) = place else { return Err(format!("a push out of nowhere: {push:?}")) };
+        self.pushes.drain(..=place);
+        Ok(())
     }
 
     /// Everything up to here is stored; the server may forget it for this session.
@@ -165,6 +183,7 @@ impl Client {
                 self.phase = Phase::Streaming { caught_up: true };
             }
             Reply::GoAway { .. } => {}
+            Reply::PresencePush(_) | Reply::EphemeralPush(_) if req_id == 0 => self.push(&reply)?,
             Reply::Refused(refusal) if req_id == 0 => {
                 if !refusal.fatal {
                     return Err(format!("an error about nothing that was asked: {refusal:?}"));

@@ -1,8 +1,10 @@
 //! Holds one answer of the engine against the model's.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use roamd::{
-    engine::{Answer, Caller, Command, Compared, read},
+    engine::{Answer, Caller, Command, Compared, Effects, Sign, read},
     id::UserId,
     refusal::ErrorCode,
     reply::{ConversationUnread, Reply},
@@ -13,7 +15,7 @@ use roamd::{
 
 use super::{
     driver::Found,
-    model::{Chosen, Expected, MORE, Outcome, PageKey},
+    model::{Chosen, Expected, MORE, News, Outcome, PageKey},
     plan::Pages,
 };
 
@@ -72,7 +74,6 @@ pub(super) fn only_reads(command: &Command) -> bool {
                 | Request::RevokeDevice { .. }
                 | Request::RegisterPush { .. }
                 | Request::SendNotice { .. }
-                | Request::SetPresence { .. }
         ),
     }
 }
@@ -190,6 +191,9 @@ pub(super) fn level(actual: &mut Outcome, expected: &mut Outcome) -> Result<Opti
         ) if !next_page_token.is_empty() => {
             given = Some(std::mem::replace(next_page_token, Bytes::from_static(MORE)));
         }
+        Outcome::Reply(Reply::PresenceSnapshot(devices)) => {
+            devices.sort_by_key(|device| (device.user.clone(), device.device.clone()));
+        }
         Outcome::Reply(Reply::Refused(refusal)) => {
             if let Outcome::Reply(Reply::Refused(wanted)) = expected {
                 if !refusal.detail.contains(&wanted.detail) {
@@ -215,4 +219,30 @@ pub(super) fn derived(items: &mut [ConversationUnread]) -> Result<(), Found> {
         item.removed = 0;
     }
     Ok(())
+}
+
+/// What the engine has for those who are online, in the model's words.
+pub(super) fn news(effects: &Effects) -> Result<News, Found> {
+    let mut news = News::default();
+    for sign in &effects.signs {
+        match sign {
+            Sign::End(user, session, reason) => {
+                news.ends.insert((user.clone(), *session), format!("{reason:?}"));
+            }
+            Sign::Spread(users, but, push) => {
+                news.spread.push((users.iter().cloned().collect(), *but, push.clone()));
+            }
+            other => return Err(format!("a sign that nobody waits for: {other:?}")),
+        }
+    }
+    for (session, changes) in &effects.presence {
+        let changes: BTreeMap<_, _> = changes.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+        if !changes.is_empty() {
+            news.presence.insert(session.clone(), changes);
+        }
+    }
+    for (user, session, followed) in &effects.unfollowed {
+        news.unfollowed.push(((user.clone(), *session), followed.clone()));
+    }
+    Ok(news)
 }

@@ -24,7 +24,7 @@ use roamd::{
 };
 
 use super::{
-    compare::{Pending, chosen, is_refusal, kind, level, name, only_reads, outcome, pages, same},
+    compare::{Pending, chosen, is_refusal, kind, level, name, news, only_reads, outcome, pages, same},
     dice::Dice,
     model::{Chosen, Model, Outcome, PageKey},
     plan::{self, Plan, Step},
@@ -266,10 +266,15 @@ impl Driver {
 
     pub(super) fn flush(&mut self) -> Result<(), Found> {
         let effects = self.engine().flush().map_err(|e| format!("flush failed: {e}"))?;
+        let told = news(&effects)?;
         let grown: BTreeSet<UserId> = effects.inboxes.into_iter().collect();
         same("users whose inbox grew", &grown, &std::mem::take(&mut self.model.grown))?;
+        let mut expected = std::mem::take(&mut self.model.news);
+        expected.presence.retain(|_, changes| !changes.is_empty());
+        same("news for those who are online", &told, &expected)?;
         self.durable = self.model.clone();
         self.displace();
+        self.unfollow(&told);
         for pending in std::mem::take(&mut self.pending) {
             let origin = pending.origin;
             let outcome = self.compare(pending)?;
@@ -277,6 +282,7 @@ impl Driver {
                 self.deliver(origin, outcome);
             }
         }
+        self.tell_news(told);
         self.tell_heads(&grown);
         self.inboxes()?;
         self.unread()

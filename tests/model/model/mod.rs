@@ -12,6 +12,7 @@ mod members;
 mod messages;
 mod mutations;
 mod own;
+mod presence;
 mod reads;
 mod sessions;
 mod sight;
@@ -35,7 +36,12 @@ use roamd::{
     time::Timestamp,
 };
 
-pub use self::{inbox::Inbox, lists::MORE, messages::Accepted};
+pub use self::{
+    inbox::Inbox,
+    lists::MORE,
+    messages::Accepted,
+    presence::{News, Sessions},
+};
 
 /// What comes back for one command, when it has left the process.
 #[derive(Clone, Debug, PartialEq)]
@@ -184,6 +190,15 @@ impl Talk {
     }
 }
 
+/// A device that has been here.
+#[derive(Clone, Debug)]
+pub struct Device {
+    pub cursor: u64,
+    platform: String,
+    first_seen: Timestamp,
+    last_seen: Timestamp,
+}
+
 /// Whose, and of which conversation.
 pub type Key = (UserId, ConversationId);
 
@@ -194,14 +209,22 @@ pub struct Model {
     pub epoch: Epoch,
     pub talks: BTreeMap<ConversationId, Talk>,
     pub inboxes: BTreeMap<UserId, Inbox>,
-    /// Cursor of every device that ever attached.
-    pub devices: BTreeMap<(UserId, DeviceId), u64>,
+    /// Every device that ever attached and was not revoked.
+    pub devices: BTreeMap<(UserId, DeviceId), Device>,
+    /// Until when tokens of a device are worth nothing.
+    revoked: BTreeMap<(UserId, DeviceId), Timestamp>,
+    /// Where the push hook reaches a device: provider and token.
+    push_targets: BTreeMap<(UserId, DeviceId), (Arc<str>, Arc<str>)>,
     /// Users whose inbox grew since the last flush.
     pub grown: BTreeSet<UserId>,
     accepted: BTreeMap<(UserId, DeviceId), BTreeMap<u64, Accepted>>,
     message_ids: BTreeSet<MessageId>,
     latest: Timestamp,
+    /// What those who are online are told after the next flush.
+    pub news: News,
     // Lost in a crash, and allowed to be.
+    pub sessions: Sessions,
+    seen: BTreeMap<(UserId, DeviceId), Timestamp>,
     cursors: BTreeMap<(UserId, DeviceId), u64>,
     cursors_due: Option<Instant>,
     /// In the order in which the silences began.
@@ -229,10 +252,15 @@ impl Model {
             talks: BTreeMap::new(),
             inboxes: BTreeMap::new(),
             devices: BTreeMap::new(),
+            revoked: BTreeMap::new(),
+            push_targets: BTreeMap::new(),
             grown: BTreeSet::new(),
             accepted: BTreeMap::new(),
             message_ids: BTreeSet::new(),
             latest: Timestamp::default(),
+            news: News::default(),
+            sessions: Sessions::default(),
+            seen: BTreeMap::new(),
             cursors: BTreeMap::new(),
             cursors_due: None,
             quiet: Vec::new(),
@@ -252,13 +280,18 @@ impl Model {
             return (Expected::Now(refused(ErrorCode::FeatureOff)), None);
         }
         let outcome = match command {
-            Command::Attach { resume, missed_entries, .. } => {
-                self.attach(now, caller, *resume, u64::from(*missed_entries))
+            Command::Attach { issued, .. } if self.is_revoked(caller, *issued) => {
+                refused(ErrorCode::Unauthenticated)
+            }
+            Command::Attach { resume, missed_entries, platform, background, .. } => {
+                let (missed, who) = (u64::from(*missed_entries), (&**platform, *background));
+                self.attach(now, caller, *resume, missed, who)
             }
             Command::Resume(at) => Outcome::Resumed(self.compare(now, caller, Some(*at), 0, 0)),
             Command::CaughtUp => self.caught_up(caller),
-            Command::Detach => Outcome::Nothing,
+            Command::Detach => self.detach(now, caller),
             Command::Cursor(seq) => self.cursor(now, caller, *seq),
+            Command::Request(_) if self.is_over(caller) => refused(ErrorCode::WrongState),
             Command::Request(request) => match self.change(now, caller, request, chosen) {
                 Some(outcome) => outcome,
                 None => {
@@ -325,6 +358,15 @@ impl Model {
             Request::SetTitle { conversation, title } => {
                 self.set_title(now, caller, conversation, title)
             }
+            Request::SetPresence { background } => self.set_presence(now, caller, *background),
+            Request::SubscribePresence { users, unsubscribe } => {
+                self.subscribe(caller, users, *unsubscribe)
+            }
+            Request::SendEphemeral { conversation, content_type, content } => {
+                self.ephemeral(caller, conversation, content_type, content)
+            }
+            Request::KickDevice { device } => self.kick(now, caller, device),
+            Request::RevokeDevice { device } => self.revoke(now, caller, device),
             _ => return None,
         })
     }

@@ -46,6 +46,7 @@ impl Model {
             Request::ListMembers { .. } => {
                 Expected::Now(self.list_members(user, request, chosen, next))
             }
+            Request::ListDevices => Expected::Now(self.list_devices(user)),
             Request::SyncPull { after, limit } => self.pull(user, *after, *limit),
             other => unreachable!("not a request that reads: {other:?}"),
         }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use roamd::{
     engine::{Caller, Compared, Now},
-    id::ClientMessageId,
+    id::{ClientMessageId, DeviceId, UserId},
     limits::CURSOR_FLUSH_DELAY_MAX,
     refusal::ErrorCode,
     reply::{TooLongReason, Verdict},
@@ -12,7 +12,7 @@ use roamd::{
     seq::InboxSeq,
 };
 
-use super::{Model, Outcome, refused};
+use super::{Device, Model, Outcome, refused};
 
 impl Model {
     pub(super) fn attach(
@@ -21,6 +21,7 @@ impl Model {
         caller: &Caller,
         resume: Option<Position>,
         missed_max: u64,
+        (platform, background): (&str, bool),
     ) -> Outcome {
         let device = (caller.user.clone(), caller.device.clone());
         let have = self.devices.keys().filter(|(user, _)| *user == caller.user).count();
@@ -28,13 +29,21 @@ impl Model {
             return refused(ErrorCode::TooManyDevices);
         }
         self.make_up(now, &caller.user);
-        let stored = self.devices.get(&device).copied().unwrap_or(0);
+        let known = self.devices.get(&device).cloned();
+        let stored = known.as_ref().map_or(0, |known| known.cursor);
         let mut cursor = stored.max(self.cursors.get(&device).copied().unwrap_or(0));
         let compared = self.compare(now, caller, resume, missed_max, cursor);
         if let (Some(at), Verdict::UpToDate | Verdict::CatchUp) = (resume, compared.verdict) {
             cursor = cursor.max(at.seq.number());
         }
-        self.devices.insert(device, cursor);
+        let row = Device {
+            cursor,
+            platform: platform.into(),
+            first_seen: known.map_or(now.wall, |known| known.first_seen),
+            last_seen: now.wall,
+        };
+        self.devices.insert(device, row);
+        self.begin_session(now, caller, platform, background);
         Outcome::Attached(compared)
     }
 
@@ -113,10 +122,21 @@ impl Model {
     fn write_cursors(&mut self) {
         self.cursors_due = None;
         for (device, seq) in std::mem::take(&mut self.cursors) {
-            if let Some(cursor) = self.devices.get_mut(&device) {
-                *cursor = (*cursor).max(seq);
+            if let Some(row) = self.devices.get_mut(&device) {
+                row.cursor = row.cursor.max(seq);
             }
         }
+        for (device, at) in std::mem::take(&mut self.seen) {
+            if let Some(row) = self.devices.get_mut(&device) {
+                row.last_seen = row.last_seen.max(at);
+            }
+        }
+    }
+
+    /// A device was there until now; written with the cursors.
+    pub(super) fn note_seen(&mut self, now: Now, device: &(UserId, DeviceId)) {
+        self.seen.insert(device.clone(), now.wall);
+        self.cursors_due.get_or_insert(now.mono + CURSOR_FLUSH_DELAY_MAX);
     }
 
     /// An orderly stop writes what waits.
@@ -127,6 +147,9 @@ impl Model {
 
     /// What a process loses when it ends.
     pub fn restart(&mut self) {
+        self.sessions = Default::default();
+        self.news = Default::default();
+        self.seen.clear();
         self.cursors.clear();
         self.cursors_due = None;
         self.quiet.clear();

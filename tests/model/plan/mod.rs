@@ -12,7 +12,7 @@ use bytes::Bytes;
 use roamd::{
     engine::{Caller, Command},
     id::{ConversationId, DeviceId, SessionId, UserId},
-    limits::Limits,
+    limits::{Limits, MultiLogin},
     message::Role,
     request::{Position, Request},
     time::Timestamp,
@@ -63,6 +63,7 @@ pub fn limits(dice: &mut Dice) -> Limits {
         fanout_members: if LARGE { *dice.pick(&[2, 2, 3, 4, 500]) } else { 500 },
         recall_window: millis(*dice.pick(&[3_000, 300_000])),
         edit_window: millis(*dice.pick(&[3_000, 24 * 3_600_000])),
+        multi_login: *dice.pick(&[MultiLogin::Many, MultiLogin::OnePerPlatform, MultiLogin::One]),
         heartbeat_interval: millis(*dice.pick(&[3_000, 30_000])),
         ..Limits::default()
     }
@@ -97,6 +98,7 @@ pub struct Plan {
     groups: u64,
     attempts: Vec<Attempt>,
     contents: u64,
+    lives: u64,
     /// Tokens given for pages and what they mean: user, request name, token, key.
     pub tokens: Vec<(UserId, Pages, Bytes, PageKey)>,
     /// The latest snapshot token of each user.
@@ -120,6 +122,7 @@ impl Plan {
             dice,
             attempts: Vec::new(),
             contents: 0,
+            lives: 0,
             tokens: Vec::new(),
             snapshots: Vec::new(),
         }
@@ -153,12 +156,26 @@ impl Plan {
         let user = if self.dice.chance(1, 40) { user(STRANGER) } else { self.anybody() };
         let devices = (model.limits.devices_per_user + 1).min(DEVICES.len());
         let at = if self.dice.chance(1, 2) { 0 } else { self.dice.below(devices as u64) };
-        Caller {
-            user,
-            device: device(at as usize),
-            session: SessionId::new(self.dice.below(1 << 20)),
-            admin: false,
-        }
+        let device = device(at as usize);
+        self.lives += 1;
+        let online = model.sessions.online.get(&(user.clone(), device.clone()));
+        let session = match online {
+            Some(online) if self.dice.chance(3, 4) => online.session,
+            // Connections count from one.
+            _ => SessionId::new((1 << 20) + self.lives),
+        };
+        Caller { user, device, session, admin: false }
+    }
+
+    /// The same device in a new life.
+    fn anew(&mut self, caller: Caller) -> Caller {
+        self.lives += 1;
+        Caller { session: SessionId::new((1 << 20) + self.lives), ..caller }
+    }
+
+    fn device(&mut self, model: &Model) -> DeviceId {
+        let devices = (model.limits.devices_per_user + 1).min(DEVICES.len());
+        device(self.dice.below(devices as u64) as usize)
     }
 
     fn anybody(&mut self) -> UserId {
@@ -206,7 +223,8 @@ impl Plan {
 
 /// A session opens, as most do.
 pub fn attach(resume: Option<Position>, missed_entries: u32) -> Command {
-    let issued = Timestamp::from_millis(crate::driver::WALL_MS);
+    // Long after every revocation of a run.
+    let issued = Timestamp::from_millis(crate::driver::WALL_MS * 2);
     let platform = "test".into();
     Command::Attach { resume, missed_entries, platform, issued, background: false }
 }

@@ -51,9 +51,16 @@ enum What {
     Resume,
     CaughtUp,
     Cursor,
+    Detach,
+    Background,
+    Follow,
+    Ephemeral,
+    Devices,
+    Kick,
+    Revoke,
 }
 
-const WEIGHTS: [(u64, What); 33] = [
+const WEIGHTS: [(u64, What); 40] = [
     (60, What::Send),
     (12, What::Again),
     (6, What::Otherwise),
@@ -87,6 +94,13 @@ const WEIGHTS: [(u64, What); 33] = [
     (4, What::Resume),
     (3, What::CaughtUp),
     (8, What::Cursor),
+    (4, What::Detach),
+    (6, What::Background),
+    (10, What::Follow),
+    (8, What::Ephemeral),
+    (4, What::Devices),
+    (2, What::Kick),
+    (1, What::Revoke),
 ];
 
 impl Plan {
@@ -204,8 +218,30 @@ impl Plan {
             What::Attach => {
                 let resume = self.dice.chance(9, 10).then(|| self.position(model, &caller));
                 let missed_entries = *self.dice.pick(&[0, 0, 0, 1, 4]);
-                return Step::Do(caller, attach(resume, missed_entries));
+                let mut attach = attach(resume, missed_entries);
+                if let Command::Attach { platform, issued, background, .. } = &mut attach {
+                    *platform = Arc::from(*self.dice.pick(&["ios 18", "ios 19", "web", ""]));
+                    *background = self.dice.chance(1, 4);
+                    if self.dice.chance(1, 4) {
+                        *issued = Timestamp::from_millis(crate::driver::WALL_MS);
+                    }
+                }
+                return Step::Do(self.anew(caller), attach);
             }
+            What::Detach => return Step::Do(caller, Command::Detach),
+            What::Background => Request::SetPresence { background: self.dice.chance(1, 2) },
+            What::Follow => Request::SubscribePresence {
+                users: self.others(3),
+                unsubscribe: self.dice.chance(1, 4),
+            },
+            What::Ephemeral => Request::SendEphemeral {
+                conversation: self.conversation(model, &caller.user),
+                content_type: "typing".into(),
+                content: Bytes::from_static(b"..."),
+            },
+            What::Devices => Request::ListDevices,
+            What::Kick => Request::KickDevice { device: self.device(model) },
+            What::Revoke => Request::RevokeDevice { device: self.device(model) },
             What::Resume => {
                 let at = self.position(model, &caller);
                 return Step::Do(caller, Command::Resume(at));

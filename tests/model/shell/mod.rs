@@ -1,27 +1,25 @@
 //! Stands for the daemon: connections with a session each, the directory of who is online, and the
 //! order in which answers, displacements and news are handed out after a flush.
 
-use std::{sync::Arc, time::Duration};
+mod deliver;
 
-use bytes::BytesMut;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
 use roamd::{
     auth::{Key, KeyRing, Scope, Scopes},
-    engine::{Answer, Caller, Command, read},
-    id::SessionId,
-    limits::{HELLO_TIMEOUT, SERVER_FRAME_BYTES_MAX},
+    engine::Caller,
+    id::{DeviceId, SessionId, UserId},
+    limits::HELLO_TIMEOUT,
     refusal::{ErrorCode, Refusal},
-    reply::{GoAwayReason, Reply},
+    reply::{DevicePresence, GoAwayReason, Reply},
     request::{ClientLimits, Hello, Incoming, Position, Request},
     seq::InboxSeq,
-    session::{Output, PROTOCOL, Session, SessionContext},
-    store::ReadLimit,
-    wire,
+    session::{PROTOCOL, Session, SessionContext},
 };
 
-use super::{
+use crate::{
     client::{Client, End, Phase},
     driver::{Driver, Found},
-    model::Outcome,
 };
 
 const SECRET: &[u8] = b"a secret for tests only, 32 bytes and more";
@@ -37,6 +35,10 @@ pub struct Connection {
     /// In the directory.
     online: bool,
     closed: bool,
+    /// The engine has been told of it, and not of its end.
+    attached: bool,
+    /// Presence that waits for the socket.
+    presence: BTreeMap<(UserId, DeviceId), DevicePresence>,
 }
 
 /// Everything that would be lost with the process, and what the devices keep.
@@ -103,6 +105,7 @@ impl Driver {
             }
             26 | 27 => {
                 self.note(format!("{} is cut", self.shell.connections[at].id));
+                self.leave(at)?;
                 self.shell.connections.remove(at);
                 Ok(())
             }
@@ -208,16 +211,18 @@ impl Driver {
             .map_err(|e| e.to_string())?;
         let left = made.plus(lives).millis().saturating_sub(now.wall.millis());
         client.agree(&self.model, limits, resume.map_or(0, |at| at.seq.number()));
+        let background = self.plan.dice.chance(1, 4);
+        let platform = *self.plan.dice.pick(&["ios 18", "IOS 19", "web", ""]);
         let hello = Hello {
             protocol_min: protocol.0,
             protocol_max: protocol.1,
             token: format!("{token}{spoilt}").into(),
             device: caller.device.clone(),
-            platform: "model".into(),
+            platform: platform.into(),
             resume,
             limits,
             cursors: Vec::new(),
-            background: false,
+            background,
             features: Vec::new(),
         };
         let line = format!("{id} connects: {caller:?} {resume:?} {limits:?} odd {odd}");
@@ -230,6 +235,8 @@ impl Driver {
             stalled,
             online: false,
             closed: false,
+            attached: false,
+            presence: BTreeMap::new(),
         });
         let at = self.shell.connections.len() - 1;
         if odd == 9 {
@@ -354,278 +361,5 @@ impl Driver {
         if let Some(due) = self.shell.connections[at].client.asked.get_mut(&req_id) {
             *due = Some(reply);
         }
-    }
-
-    /// Does what sessions want, as far as their sockets take it.
-    pub fn pump(&mut self) -> Result<(), Found> {
-        for at in 0..self.shell.connections.len() {
-            for turn in 0.. {
-                let connection = &mut self.shell.connections[at];
-                if connection.closed || connection.stalled {
-                    break;
-                }
-                let id = connection.id;
-                let Some(output) = connection.session.poll_output() else { break };
-                if turn > 10_000 {
-                    return Err(format!("connection {id} never has enough: {output:?}"));
-                }
-                self.output(at, output).map_err(|found| format!("connection {id}: {found}"))?;
-            }
-        }
-        self.shell.connections.retain(|connection| !connection.closed);
-        Ok(())
-    }
-
-    fn output(&mut self, at: usize, output: Output) -> Result<(), Found> {
-        self.shell.stirred += 1;
-        let connection = &mut self.shell.connections[at];
-        match output {
-            Output::Frame(req_id, reply) => {
-                let mut frame = BytesMut::new();
-                wire::encode_server(req_id, &reply, &mut frame);
-                if frame.len() > SERVER_FRAME_BYTES_MAX + 5 {
-                    return Err(format!("a frame of {} bytes", frame.len()));
-                }
-                let client = &mut connection.client;
-                let kind = match &reply {
-                    Reply::TooLong { .. }
-                        if client.phase == (Phase::Streaming { caught_up: true }) =>
-                    {
-                        Some("TooLong in the stream")
-                    }
-                    Reply::CaughtUp { .. } => Some("CaughtUp"),
-                    Reply::Resumed { .. } => Some("Resumed"),
-                    Reply::SyncBatch(_) => Some("SyncBatch"),
-                    _ => None,
-                };
-                if let Some(kind) = kind {
-                    *self.tally.entry(format!("frame: {kind}")).or_default() += 1;
-                }
-                client.receive(&self.durable, req_id, reply)?;
-                self.store_replica(at);
-                Ok(())
-            }
-            Output::Submit(number, caller, command) => {
-                let id = connection.id;
-                if (&caller.user, &caller.device)
-                    != (&connection.client.user, &connection.client.device)
-                {
-                    return Err(format!("speaks for {caller:?}"));
-                }
-                if self.shell.overloaded > 0 {
-                    self.shell.overloaded -= 1;
-                    self.note(format!("{id} finds no room for {number}: {command:?}"));
-                    if let Command::Cursor(_) = command {
-                        // The next ack says more, so nothing has to happen; it may be taken for
-                        // something that the session cannot do without.
-                        self.shell.connections[at].client.may_end_overloaded = true;
-                        self.shell.connections[at].session.handle_overloaded(number);
-                        return Ok(());
-                    }
-                    let detail = "the server has too much to do; try again";
-                    let refusal = Refusal::new(ErrorCode::Overloaded, detail);
-                    self.owe(at, number, Reply::Refused(refusal));
-                    if number == 0 || matches!(command, Command::Attach { .. }) {
-                        self.end(at, End::Error(ErrorCode::Overloaded));
-                    }
-                    self.shell.connections[at].session.handle_overloaded(number);
-                    return Ok(());
-                }
-                self.apply(Some((id, number)), caller, command)
-            }
-            Output::Read { after, upto, entries, bytes } => {
-                let kept = self.model.limits.inbox_entries;
-                let most = ReadLimit { entries, bytes };
-                let user = connection.client.user.clone();
-                let reader = self.reader();
-                let read = read::entries(&reader, &user, after, upto, most, kept);
-                let session = &mut self.shell.connections[at].session;
-                match read.map_err(|e| e.to_string())? {
-                    Some(entries) => {
-                        let bytes = entries.iter().map(wire::entry_len).sum();
-                        session.handle_batch(entries, bytes);
-                    }
-                    None => session.handle_trimmed(),
-                }
-                Ok(())
-            }
-            Output::Close => {
-                connection.closed = true;
-                let kind = connection.client.closed()?;
-                *self.tally.entry(kind).or_default() += 1;
-                Ok(())
-            }
-        }
-    }
-
-    /// What the device has is on its own disk.
-    fn store_replica(&mut self, at: usize) {
-        let client = &self.shell.connections[at].client;
-        let Phase::Streaming { .. } = client.phase else { return };
-        // TooLong follows a Welcome that says so; until Resume nothing is adopted.
-        if client
-            .compared
-            .as_ref()
-            .is_some_and(|c| matches!(c.verdict, roamd::reply::Verdict::TooLong(_)))
-        {
-            return;
-        }
-        let caller = Caller {
-            user: client.user.clone(),
-            device: client.device.clone(),
-            session: SessionId::new(0),
-            admin: false,
-        };
-        let position = Position { epoch: self.model.epoch, seq: InboxSeq::new(client.stored) };
-        self.shell.replicas.retain(|(held, _)| *held != caller);
-        self.shell.replicas.push((caller, position));
-    }
-
-    /// A command was applied: whoever attaches displaces the device's older session.
-    pub fn applied(&mut self, origin: u64, answer: &Answer) {
-        let Answer::Attached(_) = answer else { return };
-        let Some(new) = self.shell.connections.iter().position(|c| c.id == origin) else { return };
-        let device = |connection: &Connection| {
-            (connection.client.user.clone(), connection.client.device.clone())
-        };
-        let own = device(&self.shell.connections[new]);
-        for connection in &mut self.shell.connections {
-            if connection.online && device(connection) == own {
-                connection.online = false;
-                self.displaced.push(connection.id);
-            }
-        }
-        self.shell.connections[new].online = true;
-    }
-
-    /// After a flush, first of all.
-    pub fn displace(&mut self) {
-        for id in std::mem::take(&mut self.displaced) {
-            if let Some(at) = self.shell.connections.iter().position(|c| c.id == id) {
-                self.end(at, End::Away(GoAwayReason::Replaced));
-                self.shell.connections[at].session.handle_end(GoAwayReason::Replaced);
-            }
-        }
-    }
-
-    /// After a flush: an answer goes to the session that asked.
-    pub fn deliver(&mut self, origin: (u64, u64), outcome: Outcome) {
-        self.shell.stirred += 1;
-        let now = self.now;
-        let (id, number) = origin;
-        let hold = self.model.limits.heartbeat_interval * 3;
-        let Some(at) = self.shell.connections.iter().position(|c| c.id == id) else { return };
-        let Connection { session, client, .. } = &mut self.shell.connections[at];
-        match outcome {
-            Outcome::Nothing => {}
-            Outcome::Reply(reply) => {
-                if let (Phase::Greeting(_), Reply::Refused(refusal)) = (&client.phase, &reply) {
-                    client.ends.push(End::Error(refusal.code));
-                }
-                if let Some(due) = client.asked.get_mut(&number) {
-                    *due = Some(reply.clone());
-                }
-                session.handle_reply(number, reply);
-            }
-            Outcome::Attached(compared) => {
-                client.compared = Some(compared.clone());
-                client.silence = now.mono + hold;
-                session.handle_answer(now, number, Answer::Attached(Box::new(compared)));
-            }
-            Outcome::Resumed(compared) => {
-                client.compared = Some(compared.clone());
-                session.handle_answer(now, number, Answer::Resumed(Box::new(compared)));
-            }
-            Outcome::CaughtUp { seq, unread_total, changed, complete, large } => {
-                let state = Reply::CaughtUp {
-                    seq,
-                    unread_total,
-                    changed: changed.clone(),
-                    complete,
-                    hints: Vec::new(),
-                };
-                client.state = Some(state);
-                let answer = Answer::CaughtUp { seq, unread_total, changed, complete, large };
-                session.handle_answer(now, number, answer);
-            }
-        }
-    }
-
-    /// After a flush, last: inboxes that grew.
-    pub fn tell_heads(&mut self, grown: &std::collections::BTreeSet<roamd::id::UserId>) {
-        for connection in &mut self.shell.connections {
-            if connection.online && grown.contains(&connection.client.user) {
-                let head = self.durable.head(&connection.client.user);
-                connection.session.handle_head(head);
-            }
-        }
-    }
-
-    /// The earliest end by silence or expiry.
-    pub fn session_deadline(&self) -> Option<std::time::Instant> {
-        self.shell.connections.iter().filter_map(|c| c.session.deadline()).min()
-    }
-
-    /// Ends those whose time has come, which must be exactly those.
-    pub fn time_out(&mut self) -> Result<(), Found> {
-        let now = self.now;
-        for at in 0..self.shell.connections.len() {
-            let Connection { id, session, client, .. } = &mut self.shell.connections[at];
-            let due = session.deadline().is_some_and(|due| due <= now.mono);
-            let expired = client.expires.is_some_and(|at| at <= now.mono);
-            let silent = client.silence <= now.mono;
-            if due != (expired || silent) && session.deadline().is_some() {
-                return Err(format!("connection {id}: timeout {due}, expected {expired} {silent}"));
-            }
-            if !due {
-                continue;
-            }
-            let end = match &client.phase {
-                _ if expired => End::Away(GoAwayReason::TokenExpired),
-                _ if client.compared.is_none() => End::Error(ErrorCode::HelloTimeout),
-                _ => End::Away(GoAwayReason::Idle),
-            };
-            client.ends.push(end);
-            session.handle_timeout(now);
-        }
-        Ok(())
-    }
-
-    /// Lets everything come to rest and looks whether everything has arrived.
-    pub fn settle(&mut self) -> Result<(), Found> {
-        self.note("settle".into());
-        self.shell.overloaded = 0;
-        for connection in &mut self.shell.connections {
-            connection.stalled = false;
-        }
-        for turn in 0.. {
-            let before = self.shell.stirred;
-            self.pump()?;
-            self.flush()?;
-            self.pump()?;
-            for at in 0..self.shell.connections.len() {
-                let client = &self.shell.connections[at].client;
-                if client.is_open() && client.acked < client.stored {
-                    let seq = InboxSeq::new(client.stored);
-                    self.say(at, InboxSeq::ZERO, Request::Ack(seq))?;
-                }
-            }
-            self.pump()?;
-            if self.shell.stirred == before {
-                break;
-            }
-            if turn > 10_000 {
-                return Err("it never comes to rest".into());
-            }
-        }
-        for connection in &self.shell.connections {
-            let silent = matches!(connection.client.phase, Phase::Greeting(0));
-            if !silent {
-                let id = connection.id;
-                let settled = connection.client.settled(&self.model);
-                settled.map_err(|found| format!("connection {id}: {found}"))?;
-            }
-        }
-        Ok(())
     }
 }
