@@ -24,7 +24,9 @@ use roamd::{
 };
 
 use super::{
-    compare::{Pending, chosen, is_refusal, kind, level, name, news, only_reads, outcome, pages, same},
+    compare::{
+        Pending, chosen, is_refusal, kind, level, name, news, only_reads, outcome, pages, same,
+    },
     dice::Dice,
     model::{Chosen, Model, Outcome, PageKey},
     plan::{self, Plan, Step},

@@ -52,7 +52,8 @@ impl Model {
         Some(ConversationView {
             conversation: id.clone(),
             kind: talk.kind,
-            title: talk.title.clone(),
+            // Whoever has left learns nothing of what changes afterwards.
+            title: own.map_or(&place.left_title, |_| &talk.title).clone(),
             peer,
             member_count: own.map_or(0, |_| talk.members.len() as u32),
             role: own.map(|own| own.role),
@@ -68,8 +69,8 @@ impl Model {
             marked_unread: place.marked_unread,
             mutation: self.known_mutation(user, id),
             preferences: Default::default(),
-            large: talk.large,
-            disbanded: talk.disbanded,
+            large: own.is_some() && talk.large,
+            disbanded: own.is_some() && talk.disbanded,
             hidden_count: place.hidden.len() as u64,
             version: own.map_or(0, |_| talk.version),
         })

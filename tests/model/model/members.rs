@@ -43,6 +43,7 @@ impl Talk {
             joined: now.wall,
             read: BTreeSet::new(),
             left_mutation: None,
+            left_title: "".into(),
             cleared: 0,
             hidden: BTreeSet::new(),
             marked_unread: false,
@@ -64,9 +65,11 @@ impl Talk {
 
     fn leave(&mut self, user: &UserId) {
         let (head, mutation) = (self.head(), self.last_mutation());
+        let title = Arc::clone(&self.title);
         self.members.remove(user);
         if let Some(place) = self.places.get_mut(user) {
             place.left_mutation = Some(mutation);
+            place.left_title = title;
             if let Some(open) = place.stays.last_mut() {
                 open.1 = Some(head);
             }

@@ -108,6 +108,8 @@ pub struct Place {
     pub read: BTreeSet<u64>,
     /// The last change of messages when it left; none while it is a member.
     pub left_mutation: Option<u64>,
+    /// The title when it left.
+    pub left_title: Arc<str>,
     /// Everything up to here is gone for it.
     pub cleared: u64,
     /// Every row it ever deleted for itself.

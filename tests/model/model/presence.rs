@@ -47,8 +47,7 @@ pub struct Sessions {
 
 impl Online {
     fn seen(&self, (user, device): &(UserId, DeviceId)) -> DevicePresence {
-        let state =
-            if self.background { PresenceState::Background } else { PresenceState::Online };
+        let state = if self.background { PresenceState::Background } else { PresenceState::Online };
         let (user, device) = (user.clone(), device.clone());
         DevicePresence { user, device, state, since: self.since }
     }
@@ -75,8 +74,13 @@ impl Model {
                     MultiLogin::One => true,
                 }
         };
-        let crowded_out: Vec<_> =
-            self.sessions.online.iter().filter(gives_way).map(|(device, _)| device.clone()).collect();
+        let crowded_out: Vec<_> = self
+            .sessions
+            .online
+            .iter()
+            .filter(gives_way)
+            .map(|(device, _)| device.clone())
+            .collect();
         let old = self.sessions.online.get(&device).cloned();
         let same = old.as_ref().is_some_and(|old| old.background == background);
         if let Some(old) = old {
@@ -138,7 +142,8 @@ impl Model {
 
     /// Whether they may know of each other.
     fn share(&self, a: &UserId, b: &UserId) -> bool {
-        let both = |talk: &super::Talk| talk.members.contains_key(a) && talk.members.contains_key(b);
+        let both =
+            |talk: &super::Talk| talk.members.contains_key(a) && talk.members.contains_key(b);
         a == b || self.talks.values().any(both)
     }
 
