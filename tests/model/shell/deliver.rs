@@ -120,6 +120,7 @@ impl Driver {
                 }
                 Ok(())
             }
+            Output::ReadRows(..) | Output::ReadChanges(..) => Err("nothing is large".into()),
             Output::Close => {
                 connection.closed = true;
                 let kind = connection.client.closed()?;
