@@ -85,11 +85,11 @@ impl HeldBack {
 
     /// Everything that waits, longest first.
     pub(super) fn take_all(&mut self) -> Vec<Topic> {
-        let waits = |topic: &Topic| {
-            let ended = self.silences.remove(topic);
-            ended.is_some_and(|silence| silence.waiting)
+        let waits = |(until, topic): &(Instant, Topic)| {
+            self.silences.get(topic).is_some_and(|silence| silence.until == *until)
+                && self.silences.remove(topic).is_some_and(|silence| silence.waiting)
         };
-        self.order.drain(..).map(|(_, topic)| topic).filter(waits).collect()
+        self.order.drain(..).filter(waits).map(|(_, topic)| topic).collect()
     }
 }
 
@@ -127,6 +127,17 @@ mod tests {
         assert!(held.must_wait(&read), "still");
         assert_eq!(held.take_due(again + READ_ENTRY_INTERVAL), [read.clone()]);
         assert!(held.deadline().is_none());
+    }
+
+    #[test]
+    fn a_silence_that_began_anew_stands_behind_the_others() {
+        let (start, mut held) = (Instant::now(), HeldBack::default());
+        let (read, wanted) = (topic(About::Read), topic(About::Preferences));
+        held.told(start, read.clone());
+        held.told(start, wanted.clone());
+        held.told(start + READ_ENTRY_INTERVAL / 2, read.clone());
+        assert!(held.must_wait(&read) && held.must_wait(&wanted));
+        assert_eq!(held.take_all(), [wanted, read]);
     }
 
     #[test]

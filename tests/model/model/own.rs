@@ -220,8 +220,12 @@ impl Model {
                 self.deliver(now, &user, EntryKind::Preferences { conversation });
             }
         }
-        self.quiet.retain(|(_, of, what)| (of, *what) != (key, about));
-        self.quiet.push((now.mono + READ_ENTRY_INTERVAL, key.clone(), about));
+        // A silence that begins anew at another time stands behind the others.
+        let until = now.mono + READ_ENTRY_INTERVAL;
+        self.quiet.retain(|(at, of, what)| (of, *what) != (key, about) || *at == until);
+        if !self.is_quiet(key, about) {
+            self.quiet.push((until, key.clone(), about));
+        }
     }
 
     /// The other one of a direct conversation.

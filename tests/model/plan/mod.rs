@@ -58,7 +58,7 @@ pub fn limits(dice: &mut Dice) -> Limits {
         idempotency_window: millis(*dice.pick(&[20_000, 9 * 24 * 3_600_000])),
         content_bytes: *dice.pick(&[40, 40, 20_000]),
         members_per_group: *dice.pick(&[2, 3, 100, 100]),
-        conversations_per_user: *dice.pick(&[5, 100, 100]),
+        conversations_per_user: *dice.pick(&[3, 100, 100]),
         devices_per_user: *dice.pick(&[2, 3, 16]),
         fanout_members: if LARGE { *dice.pick(&[2, 2, 3, 4, 500]) } else { 500 },
         recall_window: millis(*dice.pick(&[3_000, 300_000])),
@@ -130,7 +130,7 @@ impl Plan {
 
     /// The next step; `Many` steps come as a vector.
     pub fn next(&mut self, model: &Model) -> Vec<Step> {
-        const WEIGHTS: [u64; 14] = [300, 30, 45, 3, 45, 8, 4, 1, 2, 12, 12, 14, 12, 130];
+        const WEIGHTS: [u64; 15] = [300, 30, 45, 3, 45, 8, 4, 1, 2, 12, 12, 14, 12, 10, 130];
         match self.dice.weighted(&WEIGHTS) {
             0 => vec![self.command(model)],
             1 => {
@@ -148,6 +148,7 @@ impl Plan {
             10 => self.churn(model),
             11 => self.regret(model),
             12 => self.tidy(model),
+            13 => self.gather(model),
             _ => vec![Step::Online],
         }
     }

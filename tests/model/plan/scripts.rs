@@ -243,4 +243,71 @@ impl Plan {
         }
         steps
     }
+
+    /// Devices come and go, follow each other and are thrown out.
+    pub(super) fn gather(&mut self, model: &Model) -> Vec<Step> {
+        let mut there: Vec<Caller> = Vec::new();
+        for ((user, device), online) in &model.sessions.online {
+            let (user, device, session) = (user.clone(), device.clone(), online.session);
+            there.push(Caller { user, device, session, admin: false });
+        }
+        let mut steps = Vec::new();
+        for _ in 0..self.dice.within(1, 3) {
+            let caller = self.caller(model);
+            let caller = self.anew(caller);
+            steps.push(Step::Do(caller.clone(), attach(None, 0)));
+            there.push(caller);
+        }
+        for caller in there.clone() {
+            if self.dice.chance(2, 3) {
+                let (users, unsubscribe) = (super::users(), false);
+                let follow = Request::SubscribePresence { users, unsubscribe };
+                steps.push(Step::Do(caller, Command::Request(follow)));
+            }
+        }
+        for _ in 0..self.dice.within(4, 12) {
+            let caller = self.dice.pick(&there).clone();
+            let device = self.dice.pick(&there).device.clone();
+            let request = match self.dice.below(14) {
+                0..=3 => Request::SetPresence { background: self.dice.chance(1, 2) },
+                4 => Request::KickDevice { device },
+                5 => Request::RevokeDevice { device },
+                6 => Request::ListDevices,
+                7 => {
+                    let (users, unsubscribe) = (self.others(2), self.dice.chance(2, 3));
+                    Request::SubscribePresence { users, unsubscribe }
+                }
+                8 | 9 => Request::SendEphemeral {
+                    conversation: self.conversation(model, &caller.user),
+                    content_type: "typing".into(),
+                    content: Bytes::from_static(b"..."),
+                },
+                10 => {
+                    steps.push(Step::Do(caller, Command::Detach));
+                    continue;
+                }
+                _ => {
+                    let mut attach = attach(None, 0);
+                    if let Command::Attach { issued, background, .. } = &mut attach {
+                        *background = self.dice.chance(1, 3);
+                        if self.dice.chance(1, 3) {
+                            *issued = roamd::time::Timestamp::from_millis(crate::driver::WALL_MS);
+                        }
+                    }
+                    let caller = self.anew(caller);
+                    there.push(caller.clone());
+                    steps.push(Step::Do(caller, attach));
+                    continue;
+                }
+            };
+            steps.push(Step::Do(caller, Command::Request(request)));
+            if self.dice.chance(1, 4) {
+                steps.push(Step::Flush);
+            }
+            if self.dice.chance(1, 8) {
+                steps.push(Step::Online);
+            }
+        }
+        steps
+    }
 }

@@ -64,6 +64,8 @@ impl Driver {
                     Reply::CaughtUp { .. } => Some("CaughtUp"),
                     Reply::Resumed { .. } => Some("Resumed"),
                     Reply::SyncBatch(_) => Some("SyncBatch"),
+                    Reply::PresencePush(_) => Some("PresencePush"),
+                    Reply::EphemeralPush(_) => Some("EphemeralPush"),
                     _ => None,
                 };
                 if let Some(kind) = kind {
