@@ -31,14 +31,15 @@ pub struct Example {
     pub bytes: Vec<u8>,
 }
 
-const EPOCH: u64 = 0x0123_4567_89ab_cdef;
-const NOW: u64 = 1_767_225_600_000;
+pub const EPOCH: u64 = 0x0123_4567_89ab_cdef;
+pub const NOW: u64 = 1_767_225_600_000;
 
 pub fn all() -> Vec<Example> {
     let mut all = opening();
     all.extend(too_long());
     all.extend(sending());
     all.extend(reading());
+    all.extend(crate::story::all());
     all.extend(ending());
     all
 }
@@ -319,13 +320,13 @@ fn reading() -> Vec<Example> {
 
 fn ending() -> Vec<Example> {
     vec![
-        client("Ping", "Nothing else was sent for a while.", 8, 0, {
+        client("Ping", "Nothing else was sent for a while.", 40, 0, {
             Body::Ping(proto::Ping { client_time_ms: NOW })
         }),
         server(
             "Pong",
             "The client's time comes back as it was.",
-            8,
+            40,
             &Reply::Pong { client_time_ms: NOW, time: Timestamp::from_millis(NOW + 30) },
         ),
         server(
@@ -337,7 +338,7 @@ fn ending() -> Vec<Example> {
                 retry_after: std::time::Duration::from_secs(2),
             },
         ),
-        client("Bye", "The last ack rides on it.", 0, 5046, Body::Bye(proto::Bye {})),
+        client("Bye", "The last ack rides on it.", 0, 5064, Body::Bye(proto::Bye {})),
     ]
 }
 
@@ -378,7 +379,7 @@ fn unknown_kind() -> Example {
     }
 }
 
-fn client(
+pub fn client(
     title: &'static str,
     about: &'static str,
     req_id: u64,
@@ -390,21 +391,21 @@ fn client(
     Example { title, about, from: From::Client, bytes: out.to_vec() }
 }
 
-fn server(title: &'static str, about: &'static str, req_id: u64, reply: &Reply) -> Example {
+pub fn server(title: &'static str, about: &'static str, req_id: u64, reply: &Reply) -> Example {
     let mut out = BytesMut::new();
     wire::encode_server(req_id, reply, &mut out);
     Example { title, about, from: From::Server, bytes: out.to_vec() }
 }
 
-fn user(id: &str) -> UserId {
+pub fn user(id: &str) -> UserId {
     UserId::new(id).unwrap()
 }
 
-fn direct() -> ConversationId {
+pub fn direct() -> ConversationId {
     ConversationId::direct(&user("alice"), &user("bob"))
 }
 
-fn hello_bob() -> PlacedMessage {
+pub fn hello_bob() -> PlacedMessage {
     PlacedMessage::new(
         direct(),
         HistorySeq::new(9),

@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod examples;
+mod story;
 mod tables;
 mod text_format;
 
@@ -61,12 +62,12 @@ fn the_examples_are_what_the_code_writes() {
     for example in examples::all() {
         let message = example.from.message();
         let (_, text) = open(&example.bytes, example.from);
-        right += &format!(
-            "\n### {}\n\n{}\n\n```hex {message}\n{}\n```\n\n```text\n{text}```\n",
-            example.title,
-            example.about,
-            hex(&example.bytes),
-        );
+        right += &format!("\n### {}\n\n", example.title);
+        if !example.about.is_empty() {
+            right += &format!("{}\n\n", example.about);
+        }
+        let hex = hex(&example.bytes);
+        right += &format!("```hex {message}\n{hex}\n```\n\n```text\n{text}```\n");
     }
     let document = document();
     let (before, rest) = document.split_once(BEGIN).expect("the examples begin");
@@ -108,6 +109,24 @@ fn every_hex_block_decodes_to_its_text_and_encodes_again() {
         blocks += 1;
     }
     assert!(blocks >= 12, "{blocks}");
+}
+
+/// Every frame and every entry of the protocol is shown once.
+#[test]
+fn everything_has_an_example() {
+    let mut shown = String::new();
+    for example in examples::all() {
+        shown += &open(&example.bytes, example.from).1;
+    }
+    for (message, depth) in [("ClientFrame", 0), ("ServerFrame", 0), ("Entry", 2)] {
+        for name in text_format::cases(message) {
+            let line = format!("{}{name} {{\n", "  ".repeat(depth));
+            assert!(
+                shown.contains(&format!("\n{line}")) || shown.starts_with(&line),
+                "no example of {message}.{name}"
+            );
+        }
+    }
 }
 
 /// The body of the one frame in `bytes`, and its text.

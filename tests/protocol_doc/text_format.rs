@@ -24,6 +24,13 @@ pub fn has_unknown(message: &str, bytes: &[u8]) -> bool {
     printer.unknown > 0
 }
 
+/// The names of what a message of package `roamd.v1` is one of.
+pub fn cases(message: &str) -> Vec<String> {
+    let printer = Printer { set: set(), out: String::new(), unknown: 0 };
+    let fields = printer.find(message).field.into_iter();
+    fields.filter(|field| field.oneof_index.is_some()).map(|field| field.name().into()).collect()
+}
+
 fn set() -> FileDescriptorSet {
     FileDescriptorSet::decode(DESCRIPTOR).unwrap()
 }
