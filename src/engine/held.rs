@@ -73,8 +73,8 @@ impl HeldBack {
     /// Those whose time has come and that are waiting for it, longest first.
     pub(super) fn take_due(&mut self, now: Instant) -> Vec<Topic> {
         let mut due = Vec::new();
-        while let Some((_, topic)) = self.order.pop_front_if(|(until, _)| *until <= now) {
-            if self.silences.get(&topic).is_some_and(|silence| silence.until <= now)
+        while let Some((until, topic)) = self.order.pop_front_if(|(until, _)| *until <= now) {
+            if self.silences.get(&topic).is_some_and(|silence| silence.until == until)
                 && self.silences.remove(&topic).is_some_and(|silence| silence.waiting)
             {
                 due.push(topic);
