@@ -3,10 +3,10 @@
 use roamd::{
     refusal::ErrorCode,
     wire::proto::{
-        AddMembers, CancelSend, CreateGroup, DeleteForAll, Direction, Edit, Entry, FetchMessages,
-        FetchMutations, HistoryPage, HistoryPolicy, LeaveGroup, Message, MessageItem, MessageRef,
-        MessageState as State, MutationPage, Recall, RemoveMembers, Send, client_frame::Body,
-        entry::Kind,
+        AddMembers, CancelSend, ClearConversation, CreateGroup, DeleteForAll, DeleteForMe,
+        Direction, DisbandGroup, Edit, Entry, FetchMessages, FetchMutations, HistoryPage,
+        HistoryPolicy, LeaveGroup, Message, MessageItem, MessageRef, MessageState as State,
+        MutationPage, Recall, RemoveMembers, Role, Send, SetRole, client_frame::Body, entry::Kind,
     },
 };
 
@@ -248,6 +248,92 @@ fn who_may_recall_and_who_cannot_even_tell_that_there_is_something() {
         client.settle();
         let told = |(_, entry): &(u64, Entry)| matches!(entry.kind, Some(Kind::Recalled(_)));
         assert!(!client.inbox.iter().any(told), "{:?}", client.inbox);
+    }
+}
+
+#[test]
+fn admins_recall_and_delete_and_a_disbanded_group_stays_as_it_is() {
+    let daemon = Daemon::start();
+    let mut alice = daemon.login("alice", "laptop");
+    let mut bob = daemon.login("bob", "phone");
+    let mut carol = daemon.login("carol", "phone");
+    let id = group_of(&mut alice, &["bob", "carol"]);
+    alice.send_many(&conversation(&id), 1..=4);
+    let role =
+        SetRole { conversation_id: id.clone(), user_id: "bob".into(), role: Role::Admin.into() };
+    done(&mut alice, Body::SetRole(role));
+    assert_ne!(done(&mut bob, recall(&id, 1)), 0);
+    assert_ne!(done(&mut bob, delete(&id, 2)), 0);
+    bob.refused(ErrorCode::Forbidden, edit(&id, 3, "not mine"));
+    let shown = all_shown(&newest(&mut carol, &id));
+    let expected =
+        [stub(1, State::Recalled), stub(2, State::Deleted), normal(3, 0, "3"), normal(4, 0, "4")];
+    assert_eq!(shown, expected);
+    done(&mut alice, Body::DisbandGroup(DisbandGroup { conversation_id: id.clone() }));
+    for seq in [1, 3] {
+        for body in [recall(&id, seq), edit(&id, seq, "late"), delete(&id, seq)] {
+            alice.refused(ErrorCode::Gone, body);
+        }
+    }
+    carol.refused(ErrorCode::Gone, recall(&id, 3));
+    let mut stranger = daemon.login("mallory", "phone");
+    stranger.refused(ErrorCode::NotFound, recall(&id, 3));
+    assert_eq!(all_shown(&newest(&mut carol, &id)), expected);
+    assert_eq!(feed(&mut carol, &id, 0, 0).mutations.len(), 2);
+}
+
+/// What a user has hidden stays hidden from it, whatever is done to it for everybody.
+#[test]
+fn a_hidden_message_shows_nothing_of_its_changes() {
+    let mut daemon = Daemon::start();
+    let mut alice = daemon.login("alice", "laptop");
+    let bob = daemon.login("bob", "phone");
+    let at = bob.bye();
+    let id = alice.send(peer("bob"), 1, "1").conversation_id;
+    alice.send_many(&conversation(&id), 2..=4);
+    let mut bob = daemon.login("bob", "tablet");
+    let hide = DeleteForMe { conversation_id: id.clone(), history_seqs: vec![1, 2] };
+    done(&mut bob, Body::DeleteForMe(hide));
+    let clear = ClearConversation { conversation_id: id.clone(), to_seq: 3 };
+    done(&mut alice, Body::ClearConversation(clear));
+    alice.refused(ErrorCode::NotFound, edit(&id, 3, "cleared away"));
+    let mut phone = daemon.login("bob", "phone");
+    phone.send(conversation(&id), 1, "5");
+    for seq in [1, 2, 5] {
+        phone.post(edit(&id, seq, "edited"));
+    }
+    assert_ne!(done(&mut phone, edit(&id, 5, "edited again")), 0);
+    let hide = DeleteForMe { conversation_id: id.clone(), history_seqs: vec![5] };
+    done(&mut phone, Body::DeleteForMe(hide));
+    let mut alice = daemon.login("alice", "laptop");
+    assert_ne!(done(&mut alice, edit(&id, 4, "4a")), 0);
+    for crash in [false, true] {
+        if crash {
+            daemon.crash();
+        }
+        let mut bob = daemon.resume("bob", "phone", at);
+        bob.caught_up();
+        let seen: Vec<_> = bob.messages().map(shown).collect();
+        let hidden = |seq| stub(seq, State::Hidden);
+        let expected = [hidden(1), hidden(2), normal(3, 0, "3"), normal(4, 1, "4a"), hidden(5)];
+        assert_eq!(seen, expected);
+        let edited = bob.inbox.iter().filter_map(|(_, entry)| match &entry.kind {
+            Some(Kind::Edited(it)) => it.message.as_ref().map(shown),
+            _ => None,
+        });
+        let edited: Vec<_> = edited.collect();
+        assert_eq!(edited, [hidden(5), hidden(5), normal(4, 1, "4a")]);
+        assert_eq!(all_shown(&newest(&mut bob, &id)), expected);
+        // What alice has cleared is not in her pages, and a stub in her stream.
+        let mut alice = daemon.login("alice", "phone");
+        let seen = [normal(4, 1, "4a"), normal(5, 2, "edited again")];
+        assert_eq!(all_shown(&newest(&mut alice, &id)), seen);
+        let items = fetch(&mut alice, &[(&id, 3), (&id, 4)]);
+        let items: Vec<_> = items.iter().map(|item| item.message.as_ref().map(shown)).collect();
+        assert_eq!(items, [None, Some(seen[0].clone())]);
+        let page = feed(&mut alice, &id, 0, 0);
+        let sequences: Vec<_> = fed(&page).iter().map(|(_, (seq, ..))| *seq).collect();
+        assert_eq!((sequences, page.complete), (vec![5, 4], true));
     }
 }
 
