@@ -73,9 +73,15 @@ impl Round {
         self.newest = self.newest.max(seq);
     }
 
-    /// A message was recalled.
-    pub fn recall(&mut self) {
+    /// A message was recalled. Whoever was to be told of it is told of `earlier` instead, the newest
+    /// one before it; zero = of none.
+    pub fn recall(&mut self, seq: HistorySeq, earlier: HistorySeq) {
         self.recalled = true;
+        for told in [&mut self.upto, &mut self.newest] {
+            if *told == seq {
+                *told = earlier;
+            }
+        }
     }
 
     /// When it goes on.
@@ -178,12 +184,17 @@ mod tests {
         let mut round = Round::new(at(100), seq(1));
         round.advance(None);
         round.message(seq(2));
-        round.recall();
+        round.recall(seq(7), seq(6));
         assert_eq!(round.due(INTERVAL), Due::Pass(at(0)));
         round.begin(at(101), INTERVAL);
         assert_eq!((round.upto, round.recalled), (seq(1), false));
         round.advance(None);
         assert_eq!(round.due(INTERVAL), Due::Pass(at(130)));
+        // The one that waits is recalled: the one that was told of before is the newest again.
+        round.recall(seq(2), seq(1));
+        round.begin(at(102), INTERVAL);
+        round.advance(None);
+        assert_eq!((round.upto, round.due(INTERVAL)), (seq(1), Due::End(at(130))));
     }
 
     proptest! {

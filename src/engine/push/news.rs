@@ -240,7 +240,7 @@ impl Engine {
         }
         let mut commit = Commit::new();
         if open.row.large {
-            self.round_of_recall(id, &mut commit);
+            self.round_of_recall(id, seq, &mut commit)?;
         } else {
             for (user, _) in &open.members {
                 let Some(targets) = self.push_targets(user)? else { continue };

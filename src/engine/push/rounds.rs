@@ -1,6 +1,9 @@
 //! Telling the members of large conversations, pass by pass, a slice of members at a time.
 
-use super::super::{Engine, Now, open};
+use super::{
+    super::{Engine, Now, open},
+    news::is_told,
+};
 use crate::{
     id::{ConversationId, DeviceId, UserId},
     limits::PUSH_ROUND_MEMBERS,
@@ -12,6 +15,9 @@ use crate::{
     },
     time::Timestamp,
 };
+
+/// Messages looked at to find one to tell of instead of a recalled one.
+const EARLIER_LOOK: usize = 64;
 
 impl Engine {
     /// Rounds that were under way when the process before this one ended.
@@ -44,11 +50,32 @@ impl Engine {
         self.keep_round(id.clone(), round);
     }
 
-    pub(super) fn round_of_recall(&mut self, id: &ConversationId, commit: &mut Commit) {
+    pub(super) fn round_of_recall(
+        &mut self,
+        id: &ConversationId,
+        seq: HistorySeq,
+        commit: &mut Commit,
+    ) -> Result<(), StoreError> {
         let mut round = self.pushes.rounds.get(id).cloned().unwrap_or_else(Round::of_recall);
-        round.recall();
+        let earlier = self.told_before(id, seq)?;
+        round.recall(seq, earlier);
         commit.put(Table::PushRound, conversation_key(id), round.encode());
         self.keep_round(id.clone(), round);
+        Ok(())
+    }
+
+    /// The newest message before this one that devices are told of; zero when none is near.
+    fn told_before(
+        &mut self,
+        id: &ConversationId,
+        seq: HistorySeq,
+    ) -> Result<HistorySeq, StoreError> {
+        for at in (1..seq.number()).rev().take(EARLIER_LOOK).map(HistorySeq::new) {
+            if self.living_message(id, at)?.is_some_and(|message| is_told(&message.draft)) {
+                return Ok(at);
+            }
+        }
+        Ok(HistorySeq::ZERO)
     }
 
     fn keep_round(&mut self, id: ConversationId, round: Round) {
