@@ -93,9 +93,34 @@ fn every_command_teaches_by_example() {
         String::from_utf8(output.stdout).unwrap()
     };
     assert!(help(&[]).contains("Exit status: 0 ok"));
-    for command in ["ping", "send", "recv", "sync", "history", "convs", "unread", "read"] {
+    let commands = [
+        "ping",
+        "send",
+        "recv",
+        "sync",
+        "history",
+        "convs",
+        "unread",
+        "read",
+        "mark-unread",
+        "recall",
+        "edit",
+        "delete",
+        "cancel",
+        "clear",
+        "prefs",
+        "readers",
+        "mutations",
+        "presence",
+        "typing",
+        "devices",
+    ];
+    for command in commands {
         assert!(help(&[command]).contains("Examples:"), "{command}");
     }
     assert!(help(&["group", "create"]).contains("Examples:"));
+    assert!(help(&["group", "role"]).contains("Examples:"));
+    assert!(help(&["devices", "revoke"]).contains("Examples:"));
+    assert!(help(&["admin", "notice"]).contains("Examples:"));
     assert!(help(&["profile", "add"]).contains("Examples:"));
 }

@@ -16,7 +16,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{Failure, profile};
-use crate::{cli::exit::Exit, client::Position};
+use crate::{cli::exit::Exit, client::Position, wire::proto};
 
 /// How far a device is.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -27,6 +27,9 @@ pub(super) struct Known {
     present: bool,
     /// The last message given of each conversation.
     conversations: BTreeMap<String, u64>,
+    /// How far each large conversation is followed: message, change, version.
+    #[serde(default)]
+    large: BTreeMap<String, (u64, u64, u64)>,
 }
 
 impl Known {
@@ -36,6 +39,34 @@ impl Known {
 
     pub(super) fn move_to(&mut self, position: Position) {
         (self.epoch, self.seq, self.present) = (position.epoch, position.seq, true);
+    }
+
+    /// Where large conversations are followed from.
+    pub(super) fn large(&self) -> Vec<proto::ConversationCursor> {
+        let cursor = |(id, at): (&String, &(u64, u64, u64))| proto::ConversationCursor {
+            conversation_id: id.clone(),
+            history_seq: at.0,
+            mutation_seq: at.1,
+            version: at.2,
+        };
+        self.large.iter().map(cursor).collect()
+    }
+
+    /// A large conversation has been given up to here.
+    pub(super) fn follow(&mut self, cursor: &proto::ConversationCursor) {
+        let at = (cursor.history_seq, cursor.mutation_seq, cursor.version);
+        self.large.insert(cursor.conversation_id.clone(), at);
+    }
+
+    /// A conversation is no longer large.
+    pub(super) fn unfollow(&mut self, conversation: &str) {
+        self.large.remove(conversation);
+    }
+
+    /// These and no others are followed.
+    pub(super) fn follow_only(&mut self, cursors: &[proto::ConversationCursor]) {
+        self.large.clear();
+        cursors.iter().for_each(|cursor| self.follow(cursor));
     }
 
     /// An entry of the same data set was given.

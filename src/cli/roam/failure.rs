@@ -81,6 +81,19 @@ fn hint(error: &ClientError) -> &'static str {
                 "`roam convs` lists conversations; for the one with a user write @USER"
             }
             (Some(ErrorCode::TooManyDevices), _) => "use the name of a known device with --device",
+            (Some(ErrorCode::Forbidden), _) => {
+                "your role does not allow it: `roam group members` shows who is owner or admin"
+            }
+            (Some(ErrorCode::ForbiddenScope), _) => {
+                "this needs another token: roamd token mint --user USER --scope \"client admin\""
+            }
+            (Some(ErrorCode::WindowClosed), _) => {
+                "the server allows it only for some time after sending"
+            }
+            (Some(ErrorCode::Conflict), _) => {
+                "somebody was faster: `roam history` shows what it is now"
+            }
+            (Some(ErrorCode::FeatureOff), _) => "this server does not do that; a newer one may",
             (Some(ErrorCode::IdempotencyConflict), _) => "use another --id for another message",
             (Some(ErrorCode::ClientTooOld), _) => "use a newer roam",
             (Some(ErrorCode::ServerTooOld), _) => "use an older roam, or a newer roamd",

@@ -1,13 +1,13 @@
 //! `roam group …`: groups and their members.
 
 use bytes::Bytes;
-use clap::Subcommand;
+use clap::{Subcommand, ValueEnum};
 
 use super::{Failure, login::Login, show};
 use crate::{
-    cli::output::Output,
+    cli::output::{Output, harmless},
     limits::MEMBER_PAGE_MAX,
-    wire::proto::{self, HistoryPolicy},
+    wire::proto::{self, HistoryPolicy, Role},
 };
 
 #[derive(Debug, Subcommand)]
@@ -53,12 +53,49 @@ pub(super) enum GroupCommand {
         #[arg(value_name = "CONV")]
         conversation: String,
     },
+    /// Give a member a role; by the owner.
+    #[command(after_help = "Examples:\n  \
+        roam group role g.5 bob admin\n  \
+        roam group role g.5 bob member\n  \
+        roam group role g.5 bob owner     hands the group over; you become an admin")]
+    Role {
+        /// The id of the group.
+        #[arg(value_name = "CONV")]
+        conversation: String,
+        /// Whom.
+        #[arg(value_name = "USER")]
+        whom: String,
+        /// Which.
+        role: RoleName,
+    },
+    /// Give it another title; by owner and admins.
+    Title {
+        /// The id of the group.
+        #[arg(value_name = "CONV")]
+        conversation: String,
+        /// The new title.
+        #[arg(required = true)]
+        title: Vec<String>,
+    },
+    /// Close it for good; by the owner. Everybody can still read it.
+    Disband {
+        /// The id of the group.
+        #[arg(value_name = "CONV")]
+        conversation: String,
+    },
     /// List the members of a conversation.
     Members {
         /// The id of the group, or @USER.
         #[arg(value_name = "CONV|@USER")]
         conversation: String,
     },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum RoleName {
+    Member,
+    Admin,
+    Owner,
 }
 
 fn parse_policy(text: &str) -> Result<(HistoryPolicy, u32), String> {
@@ -106,7 +143,28 @@ pub(super) async fn run(
             report(users, &changed, output);
         }
         GroupCommand::Leave { conversation } => {
-            client.leave(conversation).await?;
+            let done = client.leave(conversation).await?;
+            told(&done, format!("you have left {conversation}"), conversation, output);
+        }
+        GroupCommand::Role { conversation, whom, role } => {
+            let user = whom.trim_start_matches('@');
+            let (role, name) = match role {
+                RoleName::Member => (Role::Member, "a member"),
+                RoleName::Admin => (Role::Admin, "an admin"),
+                RoleName::Owner => (Role::Owner, "the owner"),
+            };
+            let done = client.set_role(conversation, user, role).await?;
+            told(&done, format!("{user} is {name} of {conversation}"), conversation, output);
+        }
+        GroupCommand::Title { conversation, title } => {
+            let title = title.join(" ");
+            let done = client.set_title(conversation, &title).await?;
+            let what = format!("the title of {conversation} is \"{}\"", harmless(&title));
+            told(&done, what, conversation, output);
+        }
+        GroupCommand::Disband { conversation } => {
+            let done = client.disband(conversation).await?;
+            told(&done, format!("{conversation} is closed for good"), conversation, output);
         }
         GroupCommand::Members { conversation } => {
             let conversation = login.conversation(conversation)?;
@@ -132,6 +190,10 @@ pub(super) async fn run(
     }
     client.close().await?;
     Ok(())
+}
+
+fn told(done: &proto::Done, what: String, conversation: &str, output: Output) {
+    show::done(done, what, &[("conversation", conversation.into())], output);
 }
 
 fn report(users: &[String], changed: &proto::MemberItems, output: Output) {

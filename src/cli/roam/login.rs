@@ -43,7 +43,7 @@ pub(super) struct Login {
     pub(super) server: String,
     pub(super) user: String,
     token: String,
-    device: Option<String>,
+    pub(super) device: Option<String>,
     pub(super) timeout: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! `roam ping`, `history`, `convs`, `unread`, `read`: what the server knows.
+//! `roam ping`, `history`, `convs`, `mutations`, `readers`: what the server knows.
 
 use std::time::Instant;
 
@@ -10,8 +10,7 @@ use crate::{
     cli::output::{Fields, Output},
     client::{Event, Page},
     config::parse_duration,
-    limits::{HISTORY_PAGE_MAX, LIST_PAGE_MAX},
-    wire::proto,
+    limits::{HISTORY_PAGE_MAX, LIST_PAGE_MAX, MEMBER_PAGE_MAX, MUTATION_PAGE_MAX},
 };
 
 #[derive(Debug, Args)]
@@ -158,88 +157,85 @@ pub(super) async fn convs(login: &Login, args: &ConvsArgs, output: Output) -> Re
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
-    roam unread                what is unread, and where\n  \
-    roam unread --explain      how each number was derived\n  \
-    roam unread @bob -o json\n\n\
-    unread = last ordinal - read ordinal - removed: messages are counted where they lie, and nothing\n\
-    is counted up or down.")]
-pub(super) struct UnreadArgs {
-    /// Ids of conversations, or @USER; none = all with something unread.
+    roam mutations @bob              every change of a message: recalled, edited, deleted\n  \
+    roam mutations @bob --after 12   those after change 12\n\n\
+    A device asks with the last number it knows and brings what it has cached up to date.")]
+pub(super) struct MutationsArgs {
+    /// The id of a conversation, or @USER.
     #[arg(value_name = "CONV|@USER")]
-    conversations: Vec<String>,
-    /// Show how each number was derived.
-    #[arg(long)]
-    explain: bool,
+    conversation: String,
+    /// After this change (mutation_seq).
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    after: u64,
 }
 
-pub(super) async fn unread(
+pub(super) async fn mutations(
     login: &Login,
-    args: &UnreadArgs,
+    args: &MutationsArgs,
     output: Output,
 ) -> Result<(), Failure> {
-    let wanted: Result<Vec<_>, _> =
-        args.conversations.iter().map(|target| login.conversation(target)).collect();
+    let conversation = login.conversation(&args.conversation)?;
     let asking = login.asking().await;
     let client = login.ask(&asking).await?;
-    let unread = client.unread(wanted?, args.explain).await?;
+    let (mut lines, mut after) = (Vec::new(), args.after);
+    loop {
+        let page = client.mutations(&conversation, after, MUTATION_PAGE_MAX).await?;
+        for change in page.mutations {
+            let (line, more) = show::message(&change.message.unwrap_or_default(), output);
+            let mut fields: Fields = vec![("mutation_seq", change.mutation_seq.into())];
+            fields.extend(more);
+            lines.push((format!("change {}:  {line}", change.mutation_seq), fields));
+        }
+        if page.complete || page.last_mutation_seq <= after {
+            break;
+        }
+        after = page.last_mutation_seq;
+    }
     client.close().await?;
-    let items: Vec<_> = unread.conversations.iter().map(|it| unread_fields(it, args)).collect();
     if output.is_table() {
-        output.list(&items);
-        output.item(&vec![("total", unread.unread_total.into())]);
+        output.stream(&lines);
     } else {
-        let objects = items.iter().map(|item| {
-            item.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect()
-        });
-        output.item(&vec![
-            ("unread_total", unread.unread_total.into()),
-            ("position", unread.position.into()),
-            ("conversations", objects.map(serde_json::Value::Object).collect()),
-        ]);
+        output.list(&lines.into_iter().map(|(_, fields)| fields).collect::<Vec<_>>());
     }
     Ok(())
 }
 
-fn unread_fields(unread: &proto::ConversationUnread, args: &UnreadArgs) -> Fields {
-    let mut fields: Fields = vec![
-        ("conversation", unread.conversation_id.as_str().into()),
-        ("unread", unread.unread.into()),
-        ("read_seq", unread.read_seq.into()),
-        ("last_seq", unread.visible_last_seq.into()),
-    ];
-    if args.explain {
-        fields.push(("last_ordinal", unread.last_ordinal.into()));
-        fields.push(("read_ordinal", unread.read_ordinal.into()));
-        fields.push(("removed", unread.removed.into()));
-    }
-    fields
-}
-
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
-    roam read @bob             everything is read\n  \
-    roam read @bob 17          up to and including #17\n\n\
-    The marker only moves forward; a smaller number changes nothing.")]
-pub(super) struct ReadArgs {
-    /// The id of a conversation, or @USER.
-    #[arg(value_name = "CONV|@USER")]
+    roam readers g.5 17        members whose read marker is at #17 or beyond\n\n\
+    In a direct conversation `roam recv -a` tells what the other has read.")]
+pub(super) struct ReadersArgs {
+    /// The id of a group.
+    #[arg(value_name = "CONV")]
     conversation: String,
-    /// The last message read (history_seq) [default: the newest].
-    seq: Option<u64>,
+    /// The message's number (history_seq).
+    #[arg(value_name = "N")]
+    seq: u64,
 }
 
-pub(super) async fn read(login: &Login, args: &ReadArgs, output: Output) -> Result<(), Failure> {
+pub(super) async fn readers(
+    login: &Login,
+    args: &ReadersArgs,
+    output: Output,
+) -> Result<(), Failure> {
     let conversation = login.conversation(&args.conversation)?;
     let asking = login.asking().await;
     let client = login.ask(&asking).await?;
-    // Beyond the last message counts as the last one.
-    let reply = client.mark_read(&conversation, args.seq.unwrap_or(u64::MAX)).await?;
+    let (mut users, mut token) = (Vec::new(), Bytes::new());
+    let count = loop {
+        let page = client.readers(&conversation, args.seq, token, MEMBER_PAGE_MAX).await?;
+        users.extend(page.user_ids);
+        token = page.next_page_token;
+        if page.complete {
+            break page.reader_count;
+        }
+    };
     client.close().await?;
     output.item(&vec![
         ("conversation", conversation.into()),
-        ("read_seq", reply.read_seq.into()),
-        ("unread", reply.unread.into()),
-        ("unread_total", reply.unread_total.into()),
+        ("history_seq", args.seq.into()),
+        ("reader_count", count.into()),
+        ("readers", users.into()),
     ]);
     Ok(())
 }

@@ -1,15 +1,22 @@
 //! `roam`: the client's command line.
 
+mod admin;
+mod change;
 mod device_state;
+mod devices;
+mod entries;
 mod failure;
 mod group;
 mod login;
 mod look;
+mod own;
+mod presence;
 mod profile;
 mod recv;
 mod send;
 mod show;
 mod sync;
+mod unread;
 
 use std::{
     future::Future,
@@ -101,12 +108,39 @@ enum Command {
     /// List conversations, the newest first.
     Convs(look::ConvsArgs),
     /// What is unread, and why.
-    Unread(look::UnreadArgs),
+    Unread(unread::UnreadArgs),
     /// Mark as read.
-    Read(look::ReadArgs),
+    Read(own::ReadArgs),
+    /// Show as unread until it is read again.
+    MarkUnread(own::MarkUnreadArgs),
+    /// Take a message back, for everyone.
+    Recall(change::RecallArgs),
+    /// Give a message another text.
+    Edit(change::EditArgs),
+    /// Delete messages, for yourself or for everybody.
+    Delete(change::DeleteArgs),
+    /// Make sure that a send of unknown outcome is not there.
+    Cancel(change::CancelArgs),
+    /// Hide everything up to now from yourself, for good.
+    Clear(own::ClearArgs),
+    /// Pin, mute, hide, keep a draft.
+    Prefs(own::PrefsArgs),
+    /// Who has read a message of a group?
+    Readers(look::ReadersArgs),
+    /// What changed in messages that were sent before?
+    Mutations(look::MutationsArgs),
     /// Groups and their members.
     #[command(subcommand)]
     Group(group::GroupCommand),
+    /// Who is there?
+    Presence(presence::PresenceArgs),
+    /// Say that you are typing, to those who are there.
+    Typing(presence::TypingArgs),
+    /// Your devices: list them, end their sessions, lock them out.
+    Devices(devices::DevicesArgs),
+    /// What needs a token with the scope "admin".
+    #[command(subcommand)]
+    Admin(admin::AdminCommand),
     /// Replay chat logs through a daemon, and check every device.
     Replay(ReplayArgs),
 }
@@ -150,14 +184,35 @@ async fn perform(
     match command {
         Command::Recv(args) => recv::run(login, &args, output).await,
         Command::Send(args) => within(None, send::run(login, &args, output)).await,
-        Command::Ping(args) => within(soon, look::ping(login, &args, output)).await,
-        Command::Sync(args) => within(soon, sync::run(login, &args, output)).await,
-        Command::History(args) => within(soon, look::history(login, &args, output)).await,
-        Command::Convs(args) => within(soon, look::convs(login, &args, output)).await,
-        Command::Unread(args) => within(soon, look::unread(login, &args, output)).await,
-        Command::Read(args) => within(soon, look::read(login, &args, output)).await,
-        Command::Group(command) => within(soon, group::run(login, &command, output)).await,
-        Command::Profile(_) | Command::Replay(_) => Ok(()),
+        Command::Presence(args) if args.follow => presence::presence(login, &args, output).await,
+        command => within(soon, ask(login, command, output)).await,
+    }
+}
+
+/// Commands that ask once.
+async fn ask(login: &Login, command: Command, output: Output) -> Result<(), Failure> {
+    match command {
+        Command::Unread(args) => unread::unread(login, &args, output).await,
+        Command::Read(args) => own::read(login, &args, output).await,
+        Command::MarkUnread(args) => own::mark_unread(login, &args, output).await,
+        Command::Recall(args) => change::recall(login, &args, output).await,
+        Command::Edit(args) => change::edit(login, &args, output).await,
+        Command::Delete(args) => change::delete(login, &args, output).await,
+        Command::Cancel(args) => change::cancel(login, &args, output).await,
+        Command::Clear(args) => own::clear(login, &args, output).await,
+        Command::Prefs(args) => own::prefs(login, &args, output).await,
+        Command::Readers(args) => look::readers(login, &args, output).await,
+        Command::Mutations(args) => look::mutations(login, &args, output).await,
+        Command::Group(command) => group::run(login, &command, output).await,
+        Command::Presence(args) => presence::presence(login, &args, output).await,
+        Command::Typing(args) => presence::typing(login, &args, output).await,
+        Command::Devices(args) => devices::run(login, &args, output).await,
+        Command::Admin(command) => admin::run(login, &command, output).await,
+        Command::Ping(args) => look::ping(login, &args, output).await,
+        Command::Sync(args) => sync::run(login, &args, output).await,
+        Command::History(args) => look::history(login, &args, output).await,
+        Command::Convs(args) => look::convs(login, &args, output).await,
+        Command::Recv(_) | Command::Send(_) | Command::Profile(_) | Command::Replay(_) => Ok(()),
     }
 }
 

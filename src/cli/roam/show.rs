@@ -1,10 +1,10 @@
-//! Messages, entries and times as people and programs see them.
+//! Messages, conversations and times as people and programs see them.
 
 use serde_json::Value;
 
 use crate::{
     cli::output::{Fields, Output, harmless},
-    wire::proto::{self, entry::Kind},
+    wire::proto,
 };
 
 /// One message of a history: a line and its fields.
@@ -17,57 +17,6 @@ pub(super) fn message(message: &proto::Message, output: Output) -> (String, Fiel
         body(message),
     );
     (line, message_fields(message))
-}
-
-/// One entry of an inbox: a line and its fields.
-pub(super) fn entry(seq: u64, entry: &proto::Entry, output: Output) -> (String, Fields) {
-    let at = output.dim(&time(entry.time_ms));
-    let mut fields: Fields = vec![("inbox_seq", seq.into())];
-    let line = match &entry.kind {
-        Some(Kind::Message(message)) => {
-            fields.push(("kind", "message".into()));
-            fields.extend(message_fields(message));
-            received(message, output)
-        }
-        Some(Kind::Read(read)) => {
-            fields.push(("kind", "read".into()));
-            fields.push(("conversation", read.conversation_id.as_str().into()));
-            fields.push(("read_seq", read.read_seq.into()));
-            format!("{at}  {}  read up to #{}", read.conversation_id, read.read_seq)
-        }
-        Some(Kind::Membership(change)) => {
-            let action = change.action().as_str_name().trim_start_matches("MEMBERSHIP_ACTION_");
-            let action = action.to_lowercase();
-            fields.push(("kind", "membership".into()));
-            fields.push(("conversation", change.conversation_id.as_str().into()));
-            fields.push(("action", action.as_str().into()));
-            fields.push(("by", change.by.as_str().into()));
-            fields.push(("users", change.users.clone().into()));
-            fields.push(("user_count", change.user_count.into()));
-            fields.push(("member_count", change.member_count.into()));
-            fields.push(("title", change.title.as_str().into()));
-            format!(
-                "{at}  {}  {} {action} {}{}",
-                change.conversation_id,
-                harmless(&change.by),
-                harmless(&change.users.join(" ")),
-                if change.title.is_empty() {
-                    String::new()
-                } else {
-                    format!("  \"{}\"", harmless(&change.title))
-                }
-            )
-        }
-        Some(Kind::Hole(hole)) => {
-            fields.push(("kind", "hole".into()));
-            format!("{at}  a damaged entry: {}", harmless(&hole.detail))
-        }
-        Some(_) | None => {
-            fields.push(("kind", "other".into()));
-            format!("{at}  an entry of a kind this program does not show")
-        }
-    };
-    (line, fields)
 }
 
 /// A message as the receiver sees it.
@@ -103,12 +52,43 @@ pub(super) fn message_fields(message: &proto::Message) -> Fields {
     if message.reply_to_seq > 0 {
         fields.push(("reply_to", message.reply_to_seq.into()));
     }
+    if !message.mentions.is_empty() {
+        fields.push(("mentions", message.mentions.clone().into()));
+    }
+    if message.revision > 0 {
+        fields.push(("revision", message.revision.into()));
+        fields.push(("edited_ms", message.edited_at_ms.into()));
+    }
     fields
 }
 
-fn body(message: &proto::Message) -> String {
+/// What a change was answered with: a line that says what is so now, and its fields.
+pub(super) fn done(
+    done: &proto::Done,
+    what: String,
+    more: &[(&'static str, Value)],
+    output: Output,
+) {
+    let mut fields: Fields = more.to_vec();
+    fields.push(("inbox_seq", done.inbox_seq.into()));
+    let line = match done.inbox_seq {
+        0 => what,
+        seq => format!("{what} (entry {seq})"),
+    };
+    output.stream(&[(line, fields)]);
+}
+
+pub(super) fn presence_state(state: proto::PresenceState) -> String {
+    state.as_str_name().trim_start_matches("PRESENCE_STATE_").to_lowercase()
+}
+
+/// What there is to read of a message.
+pub(super) fn body(message: &proto::Message) -> String {
     let state = message.state();
     match (state, std::str::from_utf8(&message.content)) {
+        (proto::MessageState::Normal, Ok(text)) if message.revision > 0 => {
+            format!("{} (edited)", harmless(text))
+        }
         (proto::MessageState::Normal, Ok(text)) => harmless(text),
         (proto::MessageState::Normal, Err(_)) => {
             format!("({} bytes of {})", message.content.len(), harmless(&message.content_type))
@@ -132,12 +112,26 @@ pub(super) fn conversation(conversation: &proto::Conversation) -> Fields {
         let text: String = body(message).chars().take(40).collect();
         format!("{}: {text}", message.sender).into()
     });
+    let set = conversation.preferences.clone().unwrap_or_default();
+    let marks = [
+        (conversation.marked_unread, "unread"),
+        (set.pinned(), "pinned"),
+        (set.muted(), "muted"),
+        (set.hidden(), "hidden"),
+        (!set.draft().is_empty(), "draft"),
+        (conversation.large, "large"),
+        (conversation.left, "left"),
+        (conversation.disbanded, "disbanded"),
+    ];
+    let marks: Vec<_> = marks.iter().filter(|(set, _)| *set).map(|(_, name)| *name).collect();
     vec![
         ("conversation", conversation.conversation_id.as_str().into()),
         ("kind", kind.into()),
         ("name", name.as_str().into()),
         ("members", conversation.member_count.into()),
         ("unread", conversation.unread.into()),
+        ("mentions", conversation.unread_mentions.into()),
+        ("marks", marks.into()),
         ("last_seq", conversation.visible_last_seq.into()),
         ("activity", time(conversation.activity_ms).into()),
         ("last", last),
@@ -165,7 +159,7 @@ fn date(days: u64) -> (u64, u64, u64) {
     (era * 400 + year + u64::from(month <= 2), month, day)
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

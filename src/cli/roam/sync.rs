@@ -69,7 +69,14 @@ pub(super) async fn run(login: &Login, args: &SyncArgs, output: Output) -> Resul
     let caught_up = loop {
         match client.next_event().await? {
             Event::Connected(said) => welcome = *said,
-            Event::Entry { .. } => entries += 1,
+            Event::Entry { seq, entry } => {
+                entries += 1;
+                // Of messages there may be many, and `roam recv` shows them.
+                if args.trace && !matches!(entry.kind, Some(proto::entry::Kind::Message(_))) {
+                    let (line, fields) = super::entries::entry(seq, &entry, output);
+                    output.stream(&[(format!("  {seq:<10} {line}"), fields)]);
+                }
+            }
             Event::Snapshot(snapshot) => conversations = Some(snapshot.conversations.len()),
             Event::CaughtUp(state) => break *state,
             _ => {}
