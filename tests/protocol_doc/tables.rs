@@ -78,9 +78,18 @@ fn the_limits_table_is_the_code() {
         ("a sender edits within *", time(own.edit_window)),
         ("page of conversations", page(limits::LIST_PAGE_MAX, limits::LIST_PAGE_DEFAULT)),
         ("content of `last_message`", size(limits::PREVIEW_BYTES_MAX)),
+        ("draft in preferences", size(limits::DRAFT_BYTES_MAX)),
+        ("messages in DeleteForMe", limits::HIDE_PER_CALL_MAX.to_string()),
+        (
+            "entries about one thing of one conversation, held back",
+            format!("one in {}", time(limits::READ_ENTRY_INTERVAL)),
+        ),
         ("page of members", page(limits::MEMBER_PAGE_MAX, limits::MEMBER_PAGE_DEFAULT)),
         ("entries of a SyncPull", page(limits::PULL_PAGE_MAX, limits::PULL_PAGE_DEFAULT)),
         ("conversations in CaughtUp", limits::CAUGHT_UP_CONVERSATIONS_MAX.to_string()),
+        ("hints in CaughtUp", limits::HINTS_MAX.to_string()),
+        ("conversations named in Hello", limits::HELLO_CURSORS_MAX.to_string()),
+        ("members of a group that is not large *", own.fanout_members.to_string()),
         ("entries without an ack *", own.unacked_entries.to_string()),
         ("bytes without an ack *", size(own.unacked_bytes as usize)),
         ("requests without a reply *", own.outstanding_requests.to_string()),
@@ -89,6 +98,20 @@ fn the_limits_table_is_the_code() {
         ("inbox age *", time(own.inbox_age)),
         ("members of a group *", own.members_per_group.to_string()),
         ("devices of a user *", own.devices_per_user.to_string()),
+        ("users in SubscribePresence", limits::SUBSCRIBE_PER_CALL_MAX.to_string()),
+        ("users a session follows", limits::SUBSCRIPTIONS_MAX.to_string()),
+        ("content of an ephemeral", size(limits::EPHEMERAL_BYTES_MAX)),
+        (
+            "ephemerals of a session",
+            format!(
+                "{} a second, {} at once",
+                limits::EPHEMERALS_PER_SECOND,
+                limits::EPHEMERALS_BURST
+            ),
+        ),
+        ("notices on their way", limits::NOTICE_ROUNDS_MAX.to_string()),
+        ("push provider", size(limits::PROVIDER_BYTES_MAX)),
+        ("push token", size(limits::PUSH_TOKEN_BYTES_MAX)),
         ("retries of a send are recognised for *", time(own.idempotency_window)),
     ];
     let right: Vec<Vec<String>> =
