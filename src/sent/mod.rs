@@ -363,5 +363,10 @@ mod tests {
                 prop_assert_eq!(Remembered::decode(short), Err(Malformed));
             }
         }
+
+        #[test]
+        fn reading_anything_never_panics(bytes: Vec<u8>) {
+            let _ = Remembered::decode(Bytes::from(bytes));
+        }
     }
 }
