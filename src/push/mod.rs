@@ -21,6 +21,7 @@ pub use self::{
 use crate::{
     id::{ConversationId, DeviceId, UserId},
     seq::{HistorySeq, InboxSeq},
+    store::{catalogue::push_job_key, codec::read_id},
     time::Timestamp,
 };
 
@@ -50,6 +51,24 @@ pub struct Place {
     pub device: DeviceId,
     /// About what.
     pub conversation: ConversationId,
+}
+
+impl Place {
+    /// Key of [`crate::store::catalogue::Table::PushJob`].
+    #[must_use]
+    pub fn key(&self) -> Bytes {
+        push_job_key(&self.user, &self.device, &self.conversation)
+    }
+
+    /// The place of such a key.
+    #[must_use]
+    pub fn of_key(key: &Bytes) -> Option<Self> {
+        let mut key = key.clone();
+        let user = read_id(&mut key).ok()?;
+        let device = read_id(&mut key).ok()?;
+        let conversation = read_id(&mut key).ok()?;
+        key.is_empty().then_some(Self { user, device, conversation })
+    }
 }
 
 /// One thing the hook is to say, with everything it needs.
@@ -132,4 +151,24 @@ pub enum Verdict {
     Rejected,
     /// Nothing is known: to be repeated, not before this has passed.
     Failed(Duration),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_known_by_its_key() {
+        let place = Place {
+            user: UserId::new("u").unwrap(),
+            device: DeviceId::new("d".repeat(64).as_str()).unwrap(),
+            conversation: ConversationId::new("c").unwrap(),
+        };
+        let key = place.key();
+        assert_eq!(Place::of_key(&key), Some(place));
+        for len in 0..key.len() {
+            assert_eq!(Place::of_key(&key.slice(..len)), None);
+        }
+        assert_eq!(Place::of_key(&[&key[..], b"x"].concat().into()), None);
+    }
 }

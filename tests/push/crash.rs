@@ -74,6 +74,15 @@ fn rounds(seed: u64) {
         }
         world.hook.forget();
     }
+    sound(world);
+}
+
+/// Everything in the data directory agrees.
+fn sound(mut world: World) {
+    world.daemon.terminate();
+    assert!(world.daemon.ended().success());
+    let verify = world.daemon.run(&["store", "verify"]);
+    assert!(verify.status.success(), "{}", String::from_utf8_lossy(&verify.stdout));
 }
 
 #[test]
@@ -111,6 +120,7 @@ fn what_waits_is_told_after_a_kill() {
             let job = world.hook.taken((user, "phone", "MESSAGE", *seq));
             assert_eq!(job.number("badge"), *seq, "seed {seed}");
         }
+        sound(world);
     }
 }
 

@@ -10,6 +10,7 @@ mod support;
 
 mod crash;
 mod devices;
+mod document;
 mod hook;
 mod large;
 mod messages;
@@ -31,7 +32,7 @@ pub(crate) struct World {
     pub(crate) hook: Receiver,
     yan: Option<Client>,
     sent: u64,
-    _secret: TempDir,
+    secret: TempDir,
 }
 
 impl World {
@@ -57,7 +58,11 @@ impl World {
         ];
         let all: Vec<_> = own.into_iter().chain(settings.iter().copied()).collect();
         let daemon = Daemon::with(&all);
-        Self { daemon, hook, yan: None, sent: 0, _secret: folder }
+        Self { daemon, hook, yan: None, sent: 0, secret: folder }
+    }
+
+    pub(crate) fn secret_file(&self) -> std::path::PathBuf {
+        self.secret.path().join("secret")
     }
 
     /// A device that was there, has registered, has acked everything and is gone.

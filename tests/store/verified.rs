@@ -448,6 +448,72 @@ fn own_state_that_does_not_agree_is_found() {
     );
 }
 
+/// The push hook's rows.
+#[test]
+fn wrong_pushes_are_found() {
+    use FindingKind::{Dangling, Delivery, Malformed};
+    use roamd::push::{self, Kind, Outbox, Shown, Target, Wanted};
+    let phone = DeviceId::new("phone").unwrap();
+    let target = |commit: &mut Commit, name: &str| {
+        let target = Target {
+            provider: "apns".into(),
+            token: "t".into(),
+            registered: Timestamp::default(),
+            attended: false,
+        };
+        commit.put(Table::PushTarget, device_key(&user(name), &phone), target.encode());
+    };
+    let outbox = |commit: &mut Commit, id: ConversationId, wanted: u64, shown: u64| {
+        let place = push::Place { user: user("bob"), device: phone.clone(), conversation: id };
+        let wanted = Wanted {
+            id: 1,
+            kind: Kind::Message,
+            seq: HistorySeq::new(wanted),
+            entry: InboxSeq::ZERO,
+            mention: false,
+            since: Timestamp::default(),
+            due: Timestamp::default(),
+            attempts: 0,
+        };
+        let shown = Shown { seq: HistorySeq::new(shown), at: Timestamp::default() };
+        let outbox = Outbox { wanted: Some(wanted), shown: Some(shown) };
+        commit.put(Table::PushJob, place.key(), outbox.encode());
+    };
+    let round = |commit: &mut Commit, id: &ConversationId, seq| {
+        let round = push::Round::new(Timestamp::default(), HistorySeq::new(seq));
+        commit.put(Table::PushRound, conversation_key(id), round.encode());
+    };
+    let nowhere = || ConversationId::new("nowhere").unwrap();
+    check(
+        |_, commit| {
+            target(commit, "bob");
+            outbox(commit, direct(), 2, 1);
+            round(commit, &group("team"), 2);
+        },
+        &[],
+    );
+    check(|_, commit| target(commit, "nobody"), &[Dangling]);
+    check(|_, commit| outbox(commit, direct(), 2, 1), &[Dangling]);
+    for (id, wanted, shown, expected) in [
+        (direct(), 2, 2, &[Delivery][..]),
+        (direct(), 1000, 1, &[Dangling]),
+        (nowhere(), 0, 0, &[Dangling, Delivery]),
+    ] {
+        check(
+            |_, commit| {
+                target(commit, "bob");
+                outbox(commit, id, wanted, shown);
+            },
+            expected,
+        );
+    }
+    check(|_, commit| round(commit, &nowhere(), 1), &[Dangling]);
+    check(|_, commit| round(commit, &group("team"), 1000), &[Dangling]);
+    for table in [Table::PushTarget, Table::PushJob, Table::PushRound] {
+        check(|_, commit| commit.put(table, "?".into(), "?".into()), &[Malformed]);
+    }
+}
+
 #[test]
 fn a_findings_place_can_be_read() {
     let place = Place::new();

@@ -35,7 +35,7 @@ use crate::{
     seq::InboxSeq,
     store::{
         Commit, StoreError,
-        catalogue::{Table, device_key, push_job_key, second_id, user_prefix},
+        catalogue::{Table, device_key, second_id, user_prefix},
     },
     time::Timestamp,
 };
@@ -158,13 +158,19 @@ impl Engine {
         if token.is_empty() {
             self.forget_pushes(user, device, &mut commit)?;
         } else {
+            let key = device_key(user, device);
+            let old = self.writer.row(Table::PushTarget, &key)?.map(Target::decode);
+            let same = |old: &Target| old.provider == *provider && old.token == *token;
+            if old.and_then(Result::ok).as_ref().is_some_and(same) {
+                return Ok(Answer::Reply(Reply::Done { inbox_seq: InboxSeq::ZERO }));
+            }
             let target = Target {
                 provider: Arc::clone(provider),
                 token: Arc::clone(token),
                 registered: now.wall,
                 attended: self.presence.foreground(user, device),
             };
-            commit.put(Table::PushTarget, device_key(user, device), target.encode());
+            commit.put(Table::PushTarget, key, target.encode());
             self.pushes.any = true;
         }
         self.writer.stage(&commit)?;
@@ -181,7 +187,7 @@ impl Engine {
     ) -> Result<(), StoreError> {
         let key = device_key(user, device);
         for (job, _) in self.writer.rows_and_holes(Table::PushJob, &key, &[], usize::MAX)? {
-            if let Some(place) = sweep::place(&job) {
+            if let Some(place) = Place::of_key(&job) {
                 self.pushes.schedule.remove(&place);
             }
             commit.delete(Table::PushJob, job);
@@ -259,8 +265,7 @@ impl Engine {
     }
 
     fn push_outbox(&self, place: &Place) -> Result<Outbox, StoreError> {
-        let key = push_job_key(&place.user, &place.device, &place.conversation);
-        let row = match self.writer.row(Table::PushJob, &key) {
+        let row = match self.writer.row(Table::PushJob, &place.key()) {
             Err(StoreError::Damaged(_)) => None,
             row => row?,
         };
@@ -270,7 +275,7 @@ impl Engine {
 
     /// The outbox as it is now becomes part of a commit, and what it wants is done in time.
     fn put_outbox(&mut self, place: Place, outbox: &Outbox, commit: &mut Commit) {
-        let key = push_job_key(&place.user, &place.device, &place.conversation);
+        let key = place.key();
         if outbox.is_empty() {
             commit.delete(Table::PushJob, key);
         } else {

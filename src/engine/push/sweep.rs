@@ -15,7 +15,6 @@ use crate::{
     store::{
         Commit, StoreError,
         catalogue::{Table, first_id, second_id},
-        codec::read_id,
     },
     time::Timestamp,
 };
@@ -113,7 +112,7 @@ impl Engine {
         let mut commit = Commit::new();
         for (key, row) in rows {
             let outbox = row.and_then(|row| Outbox::decode(row).ok());
-            let (Some(place), Some(mut outbox)) = (place(&key), outbox) else {
+            let (Some(place), Some(mut outbox)) = (Place::of_key(&key), outbox) else {
                 tracing::error!(key = %key.escape_ascii(), "an outbox is damaged and dropped");
                 commit.delete(table, key.clone());
                 last = Some(key);
@@ -144,13 +143,4 @@ impl Engine {
         self.writer.stage(&commit)?;
         Ok(last.filter(|_| more))
     }
-}
-
-/// The outbox of a key.
-pub(super) fn place(key: &Bytes) -> Option<Place> {
-    let mut key = key.clone();
-    let user = read_id(&mut key).ok()?;
-    let device = read_id(&mut key).ok()?;
-    let conversation = read_id(&mut key).ok()?;
-    key.is_empty().then_some(Place { user, device, conversation })
 }

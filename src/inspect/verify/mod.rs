@@ -10,6 +10,7 @@ mod members;
 mod mutations;
 mod notices;
 mod own;
+mod pushes;
 mod sends;
 
 use std::collections::HashMap;
@@ -68,6 +69,9 @@ pub fn verify(store: &Store, progress: &mut dyn FnMut(&Counts)) -> Report {
     check.part(LogKind::Inbox.tree(), inboxes::check);
     check.part(Table::Device.tree(), inboxes::check_devices);
     check.part(Table::Revocation.tree(), notices::check_revocations);
+    check.part(Table::PushTarget.tree(), pushes::check_targets);
+    check.part(Table::PushJob.tree(), pushes::check_outboxes);
+    check.part(Table::PushRound.tree(), pushes::check_rounds);
     check.part(LogKind::Sent.tree(), sends::check);
     check.part(Table::SentException.tree(), sends::check_exceptions);
     check.report
