@@ -124,9 +124,8 @@ pub(super) fn start(
             );
         }
         outcome.map(|()| {
-            let writer = thread.engine.into_writer();
-            tracing::info!(operations = writer.operations(), "the engine has ended");
-            writer
+            tracing::info!(operations = thread.engine.operations(), "the engine has ended");
+            thread.engine.into_writer()
         })
     })?;
     Ok((submitter, thread))

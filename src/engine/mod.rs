@@ -375,6 +375,12 @@ impl Engine {
         self.writer.staged_bytes()
     }
 
+    /// What commands have cost so far; see [`Writer::operations`].
+    #[must_use]
+    pub fn operations(&self) -> u64 {
+        self.writer.operations()
+    }
+
     /// False once the store has failed.
     #[must_use]
     pub fn healthy(&self) -> bool {
