@@ -87,7 +87,7 @@ fn a_message_costs_the_same_in_every_large_group() {
         new_epoch: Epoch::new(1),
     };
     let (store, writer) = Store::open(&config).unwrap();
-    let mut engine = Engine::new(writer, store.epoch(), Limits::default()).unwrap();
+    let mut engine = Engine::new(writer, store.epoch(), Limits::default(), now()).unwrap();
     // The message, the memory of the retry, the sender's read marker; and an entry per member.
     assert_eq!(cost(&mut engine, 500, 10).0, 3 + 500);
     for (members, number) in [(501, 20), (2_000, 30), (10_000, 40)] {

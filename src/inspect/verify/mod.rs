@@ -43,6 +43,7 @@ pub fn verify(store: &Store, progress: &mut dyn FnMut(&Counts)) -> Report {
         progress,
         histories: HashMap::new(),
         newest_id: 0,
+        counted: HashMap::new(),
     };
     check.part("values", |check| {
         let report = &mut check.report;
@@ -86,6 +87,8 @@ struct Check<'a> {
     histories: HashMap<ConversationId, Option<Bounds>>,
     /// Greatest message id found.
     newest_id: u64,
+    /// Rows of each history that were counted by hand, each once for every member it was unread by.
+    counted: HashMap<ConversationId, u64>,
 }
 
 impl Check<'_> {

@@ -18,6 +18,9 @@ use crate::{
 
 /// More unread messages than this are not counted by hand.
 const COUNTED_BY_HAND_MAX: u64 = 1000;
+/// Rows of one history counted by hand for all its members, beyond which the others are not: of a
+/// large group, unread by thousands, some tell as much as all.
+const COUNTED_OF_ONE_MAX: u64 = 100_000;
 
 /// A row of a user about one message.
 struct Placed {
@@ -164,7 +167,7 @@ pub(super) fn check_unread(check: &mut Check<'_>) -> Result<(), StoreError> {
 
 /// Unread as it is derived, and counted by hand; none when something is damaged or too much.
 fn count(
-    check: &Check<'_>,
+    check: &mut Check<'_>,
     user: &UserId,
     id: &ConversationId,
     own: &Membership,
@@ -173,6 +176,11 @@ fn count(
     let head = HistorySeq::new(bounds.last);
     let rows = Unread::rows(own, head);
     if rows.is_empty() || rows.len() > COUNTED_BY_HAND_MAX || rows.last > head {
+        return Ok(None);
+    }
+    let counted = check.counted.entry(id.clone()).or_default();
+    *counted += rows.len();
+    if *counted > COUNTED_OF_ONE_MAX {
         return Ok(None);
     }
     let Some(ordinal) = check.ordinal(id, head)? else { return Ok(None) };
