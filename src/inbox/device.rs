@@ -103,6 +103,7 @@ mod tests {
         for (issued, included) in [(0, true), (5_000, true), (5_999, true), (6_000, false)] {
             assert_eq!(revocation.includes(Timestamp::from_millis(issued)), included, "{issued}");
         }
+        assert_eq!(&revocation.encode()[..], b"\x01\xfc\x2a");
         assert_eq!(Revocation::decode(revocation.encode()), Ok(revocation));
         assert_eq!(Revocation::decode(revocation.encode().slice(..1)), Err(Malformed));
     }

@@ -172,6 +172,22 @@ mod tests {
         assert_eq!(Round::decode(round.encode()), Ok(round));
     }
 
+    #[test]
+    fn the_bytes_are_those_of_the_document() {
+        let notice = Notice {
+            to: NoticeTo::User(UserId::new("u").unwrap()),
+            by: UserId::new("a").unwrap(),
+            time: Timestamp::from_millis(300),
+            content_type: "t".into(),
+            content: Bytes::from_static(b"hi"),
+        };
+        assert_eq!(&notice.encode()[..], b"\x01\x01\x01u\x01a\xac\x02\x01t\x02hi");
+        let everyone = Notice { to: NoticeTo::Everyone, ..notice };
+        assert_eq!(&everyone.encode()[..], b"\x01\x03\x01a\xac\x02\x01t\x02hi");
+        let round = Round { told: 300, after: Bytes::from_static(b"\x01u\xff") };
+        assert_eq!(&round.encode()[..], b"\x01\xac\x02\x03\x01u\xff");
+    }
+
     proptest! {
         #[test]
         fn reading_anything_never_panics(bytes: Vec<u8>) {

@@ -335,6 +335,19 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn a_notice_has_the_bytes_of_the_document() {
+        let sent = NoticeSent {
+            client_id: ClientMessageId::new(7),
+            payload_hash: 1,
+            time: Timestamp::from_millis(300),
+            notice: NoticeSeq::new(5),
+            inbox_seq: InboxSeq::new(9),
+        };
+        let bytes = Remembered::Notice(sent).encode();
+        assert_eq!(&bytes[..], b"\x03\x07\0\0\0\0\0\0\0\x01\xac\x02\x05\x09");
+    }
+
     proptest! {
         #[test]
         fn records_round_trip(numbers: [u64; 6]) {
