@@ -17,7 +17,7 @@ const NOT_TESTED: i32 = 77;
 
 #[test]
 fn the_client_in_python_works() {
-    let daemon = Daemon::with(&[("limits.inbox_entries", "100")]);
+    let daemon = Daemon::with(&[("limits.inbox_entries", "100"), ("limits.fanout_members", "3")]);
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/python/run");
     let output = Command::new(script)
         .arg(concat!(env!("CARGO_TARGET_TMPDIR"), "/python"))

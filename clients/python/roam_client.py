@@ -36,11 +36,15 @@ class Disconnected(Exception):
 
 
 class Client:
-    """One device. `on_entry(inbox_seq, entry)` is called for each new entry once it is stored."""
+    """One device. `on_entry(inbox_seq, entry)` is called for each new entry once it is stored,
+    `on_large(message)` for each new message of a large group and again when it has changed, and
+    `on_push(frame)` for what is not stored: presence, typing, totals."""
 
-    def __init__(self, address, token, device, store, on_entry=lambda seq, entry: None):
+    def __init__(self, address, token, device, store, on_entry=lambda seq, entry: None,
+                 on_large=lambda message: None, on_push=lambda frame: None):
         self.address, self.token, self.device = address, token, device
-        self.store, self.on_entry = store, on_entry
+        self.store, self.on_entry, self.on_large, self.on_push = store, on_entry, on_large, on_push
+        self.presence, self._stale = {}, set()
         self.welcome, self.unread_total, self.live = None, 0, False
         self.acks_sent, self._socket, self._heartbeat = 0, None, float("inf")
 
@@ -57,11 +61,16 @@ class Client:
         threading.Thread(target=self._read, args=reader, daemon=True).start()
         self.welcome = self.request(hello=pb.Hello(
             protocol_min=1, protocol_max=1, token=self.token, device_id=self.device,
-            platform="python", client="roam_client.py/1", resume=self.store.position()))
+            platform="python", client="roam_client.py/2", resume=self.store.position(),
+            features=[pb.FEATURE_LARGE_GROUPS, pb.FEATURE_PRESENCE, pb.FEATURE_MUTATIONS],
+            conversation_cursors=self._cursors()))
         self._heartbeat = self.welcome.heartbeat_interval_ms / 1000
         self._number = self.welcome.last_client_message_id
+        # What was announced in an earlier life and is not here yet.
+        self._stale = self._ending()
         while not self.live:
             self._handle(self._next(time.monotonic() + REPLY_TIMEOUT))
+        self._follow()
         for send in self.store.outbox():
             self._number = max(self._number, send.client_message_id)
             self._deliver(send)
@@ -100,6 +109,7 @@ class Client:
         with contextlib.suppress(TimeoutError):
             while True:
                 self._handle(self._next(end))
+                self._follow()
 
     def request(self, **body):
         """Asks, and returns the reply: `request(fetch_history=pb.FetchHistory(...))`."""
@@ -125,6 +135,38 @@ class Client:
             if got.complete:
                 return
             direction, anchor = pb.DIRECTION_OLDER, got.first_seq
+
+    def recall(self, conversation, history_seq):
+        """Takes a message back, for everyone. Repeating it does no harm."""
+        return self.request(recall=pb.Recall(conversation_id=conversation, history_seq=history_seq))
+
+    def edit(self, conversation, history_seq, content, *, content_type="text/plain", base=None):
+        """Replaces the content of an own message; CONFLICT when `base` is not its revision."""
+        return self.request(edit=pb.Edit(
+            conversation_id=conversation, history_seq=history_seq, content_type=content_type,
+            content=content, base_revision=base))
+
+    def refresh(self, conversation):
+        """Brings cached messages up to date by the feed of changes; gives those that changed."""
+        changed = []
+        while True:
+            page = self.request(fetch_mutations=pb.FetchMutations(
+                conversation_id=conversation, limit=200,
+                after_mutation_seq=self.store.mutation(conversation)))
+            with self.store.transaction():
+                for mutation in page.mutations:
+                    self.store.change(mutation.message, mutation.mutation_seq)
+                self.store.changed_to(conversation, page.last_mutation_seq)
+            changed += [mutation.message for mutation in page.mutations]
+            if page.complete:
+                return changed
+
+    def watch(self, *users):
+        """Subscribes to the presence of users. `presence` is kept up to date while the session lives:
+        {(user, device): state} of every device that is there."""
+        snapshot = self.request(subscribe_presence=pb.SubscribePresence(user_ids=users))
+        self.presence = {at: state for at, state in self.presence.items() if at[0] not in users}
+        self._present(snapshot)
 
     def close(self):
         """Bye, with everything acked. The server ends the connection after the last reply."""
@@ -207,8 +249,20 @@ class Client:
                 self._take(frame.sync_batch)
             case "caught_up":
                 self.live, self.unread_total = True, frame.caught_up.unread_total
+                for hint in frame.caught_up.hints:
+                    self._hint(hint)
                 if self._entries:
                     self._ack()
+            case "conversation_push":
+                self._push(frame.conversation_push)
+            case "presence_push":
+                self._present(frame.presence_push)
+                self.on_push(frame)
+            case "unread_push":
+                self.unread_total = frame.unread_push.unread_total
+                self.on_push(frame)
+            case "ephemeral_push":
+                self.on_push(frame)
             case "too_long":
                 self._resync(frame.too_long)
             case "go_away":
@@ -225,8 +279,10 @@ class Client:
         # After a crash of the server some may come again.
         numbered = enumerate(batch.entries, batch.first_seq)
         fresh = [(seq, entry) for seq, entry in numbered if seq > at.seq]
-        messages = [entry.message for _, entry in fresh if entry.HasField("message")]
-        self.store.save_batch(at.epoch, max(at.seq, batch.last_seq), messages)
+        self.store.save_batch(at.epoch, max(at.seq, batch.last_seq), [one for _, one in fresh],
+                              self.welcome.user_id, self.welcome.limits.fanout_limit)
+        # Of a group that ceased to be large, changes of messages were no entries until then.
+        self._stale |= self._ending()
         self._ack_due = min(self._ack_due, time.monotonic() + ACK_DELAY)
         self._entries, self._bytes = self._entries + len(fresh), self._bytes + batch.ByteSize()
         if self._entries >= ACK_ENTRIES or self._bytes >= ACK_BYTES:
@@ -244,6 +300,97 @@ class Client:
             page_token, complete = page.next_page_token, page.complete
         position = pb.Position(epoch=too_long.epoch, seq=too_long.head_seq)
         self.store.adopt(position, conversations)
+        # Cached messages stay true but for their changes.
+        self._stale |= {one.conversation_id for one in conversations
+                        if one.mutation_seq > self.store.mutation(one.conversation_id)}
         reply = self.request(resume=pb.Resume(position=position))
         if isinstance(reply, pb.TooLong):
             self._resync(reply)
+
+    # Large groups. Their messages are no entries: pushes bring them while the device is live, hints
+    # tell how far they went meanwhile. Both say what was before, so a gap is seen and fetched. What
+    # is announced is stored before it is fetched.
+
+    def _cursors(self):
+        """How far this device has each; the first frame is small, and the others are hinted."""
+        large = list(self.store.large().items())[:32]
+        return [pb.ConversationCursor(
+            conversation_id=one, history_seq=history, mutation_seq=self.store.mutation(one),
+            version=version) for one, (history, _, version, _) in large]
+
+    def _ending(self):
+        return {one for one, (_, _, _, ends) in self.store.large().items() if ends}
+
+    def _hint(self, hint):
+        conversation = hint.conversation_id
+        if conversation not in self.store.large():
+            self.store.begin(conversation, hint.history_seq)
+        self.store.announce(conversation, hint.history_seq, hint.version)
+        if hint.mutation_seq > self.store.mutation(conversation):
+            self._stale.add(conversation)
+
+    def _push(self, push):
+        conversation, message = push.conversation_id, push.message
+        if not push.HasField("message"):
+            self.store.announce(conversation, 0, push.version)
+            return
+        if conversation not in self.store.large():
+            before = message.history_seq if push.mutation_seq else push.prev_history_seq
+            self.store.begin(conversation, before)
+        history, head, _, _ = self.store.large()[conversation]
+        if push.mutation_seq:
+            known = self.store.mutation(conversation)
+            if push.prev_mutation_seq > known or history < head:
+                self._stale.add(conversation)
+            elif push.mutation_seq > known:
+                self.store.change(message, push.mutation_seq)
+                self.on_large(message)
+        elif push.prev_history_seq > history:
+            self.store.announce(conversation, message.history_seq)
+        elif message.history_seq > history:
+            for fresh in self.store.save_large(conversation, [message], message.history_seq):
+                self.on_large(fresh)
+
+    def _follow(self):
+        """Fetches what is announced and not here."""
+        for conversation, (history, head, _, ends) in self.store.large().items():
+            while history < head:
+                history = self._fill(conversation, history, head)
+            if ends and conversation in self._stale:
+                self._changes(conversation)
+                self.store.forget_large(conversation)
+        for conversation in list(self._stale):
+            self._changes(conversation)
+
+    def _changes(self, conversation):
+        self._stale.discard(conversation)
+        large = conversation in self.store.large()
+        with contextlib.suppress(RoamError):
+            for message in self.refresh(conversation):
+                if large:
+                    self.on_large(message)
+
+    def _fill(self, conversation, history, head):
+        try:
+            page = self.request(fetch_history=pb.FetchHistory(
+                conversation_id=conversation, direction=pb.DIRECTION_NEWER, anchor_seq=history,
+                limit=200))
+        except RoamError as error:
+            if error.code == pb.ERROR_CODE_BELOW_FLOOR and history:
+                return self._fill(conversation, 0, head)
+            if error.retry != pb.RETRY_NEVER:
+                raise
+            page = pb.HistoryPage(complete=True)
+        # Never beyond what was announced: the rest comes another way.
+        messages = [one for one in page.messages if one.history_seq <= head]
+        reached = head if page.complete else min(page.last_seq, head)
+        for message in self.store.save_large(conversation, messages, reached):
+            self.on_large(message)
+        return reached
+
+    def _present(self, devices):
+        for one in devices.devices:
+            if one.state == pb.PRESENCE_STATE_OFFLINE:
+                self.presence.pop((one.user_id, one.device_id), None)
+            else:
+                self.presence[one.user_id, one.device_id] = one.state

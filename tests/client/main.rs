@@ -5,5 +5,6 @@
 mod away;
 mod broken;
 mod daemon;
+mod large;
 mod lost;
 mod talk;

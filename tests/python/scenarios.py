@@ -1,6 +1,7 @@
 """The reference client against the real daemon. Started by tests/python/run.
 
-The daemon keeps 100 entries per inbox. Every test has users of its own.
+The daemon keeps 100 entries per inbox, and groups with more than three members are large. Every
+test has users of its own.
 """
 
 import os
@@ -40,7 +41,8 @@ class Scenarios(unittest.TestCase):
         user = f"{user}-{self.id().rsplit('.', 1)[1]}"
         store = store or Store()
         client = Client((HOST, int(PORT)), mint(user), name, store, on_entry=Recorder())
-        client.user, client.seen = user, client.on_entry
+        client.user, client.seen, client.large, client.pushed = user, client.on_entry, [], []
+        client.on_large, client.on_push = client.large.append, client.pushed.append
         self.addCleanup(store.db.close)
         self.addCleanup(client.abort)
         return client
@@ -226,6 +228,123 @@ class Scenarios(unittest.TestCase):
         gap = pb.SyncBatch(prev_seq=2, first_seq=3, last_seq=3, head_seq=3, entries=[entry])
         with self.assertRaises(RuntimeError):
             alice._take(gap)
+
+
+    def test_recall_edit_and_the_feed_of_changes(self):
+        alice, bob = self.pair()
+        for text in ("one", "two", "three"):
+            ack = alice.send(text.encode(), peer=bob.user)
+        here = ack.conversation_id
+        self.wait(bob, lambda: len(bob.seen.texts) == 3)
+        alice.recall(here, 1)
+        self.assertEqual(alice.recall(here, 1).inbox_seq, 0, "a repeat does nothing")
+        alice.edit(here, 2, b"zwei", base=0)
+        with self.assertRaises(RoamError) as refused:
+            alice.edit(here, 2, b"deux", base=0)
+        self.assertEqual(refused.exception.code, pb.ERROR_CODE_CONFLICT)
+        self.wait(bob, lambda: bob.store.mutation(here) == 2)
+        one, two, three = bob.store.messages(here)
+        self.assertEqual((one.state, one.content), (pb.MESSAGE_STATE_RECALLED, b""))
+        self.assertEqual((two.content, two.revision), (b"zwei", 1))
+        bob.request(delete_for_me=pb.DeleteForMe(conversation_id=here, history_seqs=[3]))
+        self.wait(bob, lambda: not bob.store.messages(here)[2].content)
+        self.assertEqual(three.content, b"three")
+        # A device that was away gets the stub, never the content.
+        late = self.device("bob", "tablet")
+        late.connect()
+        states = [one.state for page in late.history(here) for one in page]
+        self.assertEqual(states, [pb.MESSAGE_STATE_RECALLED, pb.MESSAGE_STATE_NORMAL,
+                                  pb.MESSAGE_STATE_HIDDEN])
+        # One that was away for too long asks what changed in what it has.
+        bob.close()
+        alice.edit(here, 2, b"two again")
+        for number in range(KEPT + 10):
+            alice.send(b"x", peer=bob.user)
+        bob.seen.last = None
+        bob.connect()
+        self.assertEqual(bob.welcome.verdict, pb.VERDICT_TOO_LONG)
+        self.assertEqual(bob.store.messages(here)[1].content, b"two again")
+
+    def crowd(self, owner, *members):
+        """A group of four: it is large."""
+        users = [one.user for one in members] + ["x", "y", "z"]
+        group = pb.CreateGroup(client_request_id=1 << 40, title="crowd", user_ids=users[:3])
+        return owner.request(create_group=group).conversation_id
+
+    def test_a_large_group(self):
+        alice, bob = self.pair()
+        group = self.crowd(alice, bob)
+        texts = lambda: [one.content.decode() for one in bob.large]
+        sent = [str(number) for number in range(1, 11)]
+        for text in sent:
+            self.assertEqual(alice.send(text.encode(), conversation=group).inbox_seq, 0)
+        self.wait(bob, lambda: len(bob.large) == 10)
+        self.wait(bob, lambda: bob.unread_total == 10)
+        alice.edit(group, 4, b"four")
+        self.wait(bob, lambda: texts()[-1] == "four")
+        self.assertEqual(texts(), sent + ["four"])
+        self.assertEqual(bob.seen.texts, [], "no entries of the inbox")
+        # Away: a hint tells at the next start, the history has the messages, the feed the changes.
+        bob.close()
+        for number in range(300):
+            alice.send(str(number).encode(), conversation=group)
+        alice.recall(group, 5)
+        del bob.large[:]
+        bob.connect()
+        self.assertEqual(texts()[:300], [str(number) for number in range(300)])
+        self.assertEqual(bob.large[300].state, pb.MESSAGE_STATE_RECALLED)
+        stored = bob.store.messages(group)
+        self.assertEqual([one.history_seq for one in stored], list(range(1, 311)))
+        self.assertEqual(stored[4].content, b"")
+        # A lost push is a gap, which is seen and fetched.
+        del bob.large[:]
+        push, bob._push = bob._push, lambda lost: None
+        alice.send(b"lost", conversation=group)
+        alice.send(b"lost too", conversation=group)
+        self.wait(bob, lambda: bob.unread_total == 311)
+        bob._push = push
+        alice.send(b"there", conversation=group)
+        self.wait(bob, lambda: len(bob.large) == 3)
+        self.assertEqual(texts(), ["lost", "lost too", "there"])
+
+    def test_a_group_that_grows_and_shrinks(self):
+        alice, bob = self.pair()
+        create = pb.CreateGroup(client_request_id=1 << 40, user_ids=[bob.user, "x"])
+        group = alice.request(create_group=create).conversation_id
+        for turn in range(6):
+            change = {"conversation_id": group, "user_ids": ["y"]}
+            if turn % 2:
+                alice.request(remove_members=pb.RemoveMembers(**change))
+            else:
+                alice.request(add_members=pb.AddMembers(**change))
+            if turn == 3:
+                bob.abort()
+            for _ in range(5):
+                alice.send(b"x", conversation=group)
+            if turn == 4:
+                bob.reconnect()
+        bob.poll(0.3)
+        self.wait(bob, lambda: len(bob.store.messages(group)) == 30)
+        rows = [one.history_seq for one in bob.store.messages(group)]
+        self.assertEqual(rows, list(range(1, 31)))
+        self.assertEqual(len(bob.seen.texts) + len(bob.large), 30, "each once, one way or the other")
+        self.wait(bob, lambda: not bob.store.large())
+
+    def test_presence_and_typing(self):
+        alice, bob = self.pair()
+        here = alice.send(b"hi", peer=bob.user).conversation_id
+        alice.watch(bob.user)
+        phone = (bob.user, "phone")
+        self.assertEqual(alice.presence, {phone: pb.PRESENCE_STATE_ONLINE})
+        bob.request(set_presence=pb.SetPresence(state=pb.PRESENCE_STATE_BACKGROUND))
+        self.wait(alice, lambda: alice.presence[phone] == pb.PRESENCE_STATE_BACKGROUND)
+        bob.request(send_ephemeral=pb.SendEphemeral(
+            conversation_id=here, content_type="typing", content=b"1"))
+        typing = lambda: [one for one in alice.pushed if one.HasField("ephemeral_push")]
+        self.wait(alice, typing)
+        self.assertEqual(typing()[0].ephemeral_push.sender, bob.user)
+        bob.abort()
+        self.wait(alice, lambda: not alice.presence)
 
 
 if __name__ == "__main__":
