@@ -273,3 +273,141 @@ impl Large {
 fn push(news: LargeNews) -> Reply {
     Reply::ConversationPush(Box::new(news))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id() -> ConversationId {
+        ConversationId::new("group").unwrap()
+    }
+
+    fn at(history: u64, mutation: u64, version: u64) -> LargeCursor {
+        LargeCursor {
+            conversation: id(),
+            history: HistorySeq::new(history),
+            mutation: MutationSeq::new(mutation),
+            version,
+        }
+    }
+
+    fn entry(seq: u64) -> InboxSeq {
+        InboxSeq::new(seq)
+    }
+
+    /// What it does at this place of the inbox, all reads done and shown to the user if `seen`.
+    fn says(large: &mut Large, sent: u64, seen: impl Fn(u64) -> bool) -> Vec<String> {
+        let placed = |seq| PlacedMessage::new(id(), seq, None);
+        let mut said = Vec::new();
+        loop {
+            let news = match large.next(entry(sent)) {
+                Step::Rest(None) => return said,
+                Step::Rest(Some(until)) => {
+                    said.push(format!("until {until}"));
+                    return said;
+                }
+                Step::Say(news) => vec![news],
+                Step::ReadRows(id, span) => {
+                    let rows = (span.first.number()..=span.last.number()).map(HistorySeq::new);
+                    let show = |seq: HistorySeq| (seq, seen(seq.number()).then(|| placed(seq)));
+                    large.read_rows(&id, span, rows.map(show).collect())
+                }
+                Step::ReadChanges(id, first, last) => {
+                    let changes = (first.number()..=last.number()).map(MutationSeq::new);
+                    let show = |at| (at, Some(placed(HistorySeq::new(1))));
+                    large.read_changes(&id, last, changes.map(show).collect())
+                }
+            };
+            said.extend(news.iter().map(|news| match news {
+                Reply::ConversationPush(news) => match &**news {
+                    LargeNews::Message { message, prev } => format!("{} after {prev}", message.seq),
+                    LargeNews::Mutation { mutation, prev, .. } => {
+                        format!("~{mutation} after {prev}")
+                    }
+                    LargeNews::Version { version, .. } => format!("v{version}"),
+                },
+                Reply::UnreadPush { total, .. } => format!("total {total}"),
+                other => format!("{other:?}"),
+            }));
+        }
+    }
+
+    fn live(ends: Vec<LargeCursor>) -> Large {
+        let mut large = Large::default();
+        large.caught_up(ends);
+        large.told();
+        large
+    }
+
+    #[test]
+    fn messages_go_before_changes_and_both_before_the_version() {
+        let mut large = live(vec![at(3, 1, 1)]);
+        large.hear(&LargeSign::Grown(at(5, 2, 2)));
+        large.hear_total(7, entry(1));
+        let expected = ["total 7", "4 after 3", "5 after 4", "~2 after 1", "v2"];
+        assert_eq!(says(&mut large, 0, |_| true), expected);
+        assert!(says(&mut large, 0, |_| true).is_empty());
+        // More than is read at once comes all the same.
+        large.hear(&LargeSign::Grown(at(300, 2, 2)));
+        assert_eq!(says(&mut large, 0, |_| true).len(), 295);
+    }
+
+    #[test]
+    fn each_stretch_waits_for_its_entry_and_ends_before_the_next() {
+        let mut large = live(Vec::new());
+        large.hear(&LargeSign::Opened(at(10, 0, 4), entry(20)));
+        large.hear(&LargeSign::Grown(at(12, 0, 4)));
+        large.hear(&LargeSign::Closed(at(13, 0, 0)));
+        large.hear(&LargeSign::Opened(at(20, 0, 6), entry(30)));
+        large.hear(&LargeSign::Grown(at(21, 0, 6)));
+        assert_eq!(says(&mut large, 15, |_| true), ["until 20"]);
+        let expected = ["11 after 10", "12 after 11", "13 after 12", "until 30"];
+        assert_eq!(says(&mut large, 20, |_| true), expected);
+        assert_eq!(says(&mut large, 30, |_| true), ["21 after 20"]);
+        // After the end nothing comes, whatever is still heard.
+        large.hear(&LargeSign::Closed(at(21, 0, 0)));
+        assert!(says(&mut large, 30, |_| true).is_empty());
+        large.hear(&LargeSign::Grown(at(25, 0, 6)));
+        assert!(says(&mut large, 30, |_| true).is_empty());
+        assert!(large.stretches.is_empty() && large.pending.is_empty());
+    }
+
+    #[test]
+    fn what_is_not_for_the_user_is_no_gap() {
+        let mut large = live(vec![at(0, 0, 1)]);
+        large.hear(&LargeSign::Grown(at(4, 0, 1)));
+        let odd = |seq: u64| !seq.is_multiple_of(2);
+        assert_eq!(says(&mut large, 0, odd), ["1 after 0", "3 after 1"]);
+    }
+
+    #[test]
+    fn a_device_is_told_where_it_is_behind_until_it_was_told() {
+        let mut large = Large::default();
+        large.begin(&[at(5, 2, 1)]);
+        assert!(large.caught_up(vec![at(5, 2, 1)]).is_empty());
+        assert_eq!(large.caught_up(vec![at(6, 2, 1)]), [at(6, 2, 1)]);
+        // CaughtUp was never said: the device is where it was.
+        assert_eq!(large.caught_up(vec![at(6, 3, 1)]), [at(6, 3, 1)]);
+        large.told();
+        assert!(large.caught_up(vec![at(6, 3, 1)]).is_empty());
+        large.told();
+        large.hear(&LargeSign::Grown(at(8, 3, 2)));
+        says(&mut large, 0, |_| true);
+        assert!(large.caught_up(vec![at(8, 3, 2)]).is_empty(), "it was pushed");
+        large.told();
+        large.hear(&LargeSign::Grown(at(9, 3, 2)));
+        assert_eq!(large.caught_up(vec![at(9, 3, 2)]), [at(9, 3, 2)], "it was not");
+    }
+
+    #[test]
+    fn a_group_that_changes_again_and_again_costs_so_much() {
+        let mut large = live(Vec::new());
+        for round in 1..100 {
+            large.hear(&LargeSign::Opened(at(round, 0, round), entry(1000 + round)));
+            large.hear(&LargeSign::Closed(at(round, 0, 0)));
+        }
+        assert_eq!(large.stretches[&id()].len(), STRETCHES_MAX);
+        assert_eq!(large.pending.len(), 1);
+        assert!(says(&mut large, 5000, |_| true).is_empty());
+    }
+}
