@@ -106,7 +106,7 @@ pub enum NoticeTo {
     User(UserId),
     /// The members of a conversation.
     Conversation(ConversationId),
-    /// Every user that has ever had a session.
+    /// Every user with a device that was not revoked.
     Everyone,
 }
 

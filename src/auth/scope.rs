@@ -7,7 +7,7 @@ use std::{fmt, str::FromStr};
 pub enum Scope {
     /// Open sessions as the user.
     Client,
-    /// Use the admin port.
+    /// Tell users something as the system; use the admin port.
     Admin,
     /// Take jobs from the push outbox.
     Push,

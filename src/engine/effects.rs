@@ -119,3 +119,30 @@ impl Effects {
         self.unfollowed.push((by.clone(), session, user.clone()));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{reply::PresenceState, time::Timestamp};
+
+    /// A state that waited when the user was unfollowed would come after the snapshot of whoever
+    /// follows it again, and be older.
+    #[test]
+    fn nothing_waits_of_a_user_that_is_no_longer_followed() {
+        let user = |name| UserId::new(name).unwrap();
+        let change = |of, state| DevicePresence {
+            user: user(of),
+            device: DeviceId::new("phone").unwrap(),
+            state,
+            since: Timestamp::from_millis(1),
+        };
+        let (session, mut effects) = (SessionId::new(1), Effects::default());
+        effects.presence(&user("a"), session, change("b", PresenceState::Online));
+        effects.presence(&user("a"), session, change("c", PresenceState::Online));
+        effects.presence(&user("a"), session, change("c", PresenceState::Background));
+        effects.unfollow(&user("a"), session, &user("b"));
+        assert_eq!(effects.unfollowed, [(user("a"), session, user("b"))]);
+        let waiting: Vec<_> = effects.presence.into_values().flatten().map(|(_, of)| of).collect();
+        assert_eq!(waiting, [change("c", PresenceState::Background)]);
+    }
+}

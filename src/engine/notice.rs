@@ -59,6 +59,9 @@ impl Rounds {
     }
 }
 
+/// Whose a key is.
+type UserOf = fn(&[u8]) -> Option<UserId>;
+
 /// Users whose turn it is, and the key to go on after; none = that is all.
 struct Slice {
     users: Vec<UserId>,
@@ -199,7 +202,7 @@ impl Engine {
 
     /// Those whose turn it is after this key: those who are members, or known at all, at that moment.
     fn slice(&self, to: &NoticeTo, after: &[u8]) -> Result<Slice, StoreError> {
-        let (table, prefix, user_of): (_, _, fn(&[u8]) -> Option<UserId>) = match to {
+        let (table, prefix, user_of): (_, _, UserOf) = match to {
             NoticeTo::User(user) => return Ok(Slice { users: vec![user.clone()], rest: None }),
             NoticeTo::Conversation(id) => (Table::Member, conversation_key(id), second_id),
             NoticeTo::Everyone => (Table::Device, Bytes::new(), first_id),
