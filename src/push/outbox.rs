@@ -96,7 +96,7 @@ pub struct Facts {
     pub read_seq: HistorySeq,
     /// The user may see the message and wants to be told of the conversation.
     pub wants: bool,
-    /// The message was recalled or deleted.
+    /// The message was recalled, deleted, or hidden from the user.
     pub gone: bool,
 }
 

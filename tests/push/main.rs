@@ -14,6 +14,7 @@ mod document;
 mod hook;
 mod large;
 mod messages;
+mod model;
 mod receiver;
 mod taking_back;
 

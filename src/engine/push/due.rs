@@ -16,7 +16,7 @@ use crate::{
     seq::HistorySeq,
     store::{
         Commit, StoreError,
-        catalogue::{LogKey, Table, mutated_key, row_of_user_key},
+        catalogue::{LogKey, Table, mutated_key},
     },
 };
 
@@ -137,16 +137,15 @@ impl Engine {
     fn push_facts(&mut self, place: &Place, wanted: &Wanted) -> Result<Facts, StoreError> {
         let Place { user, device, conversation } = place;
         let own = open::membership(&self.writer, user, conversation)?;
-        let hidden = row_of_user_key(user, conversation, wanted.seq);
         Ok(Facts {
             attended: self.presence.foreground(user, device),
             quiet_until: self.pushes.quiet_until(user, device),
             cursor: self.cursor_of(user, device)?,
             read_seq: own.as_ref().map_or(HistorySeq::ZERO, |own| own.read_seq),
             wants: own.is_some_and(|own| own.sees(wanted.seq))
-                && self.writer.row(Table::Hidden, &hidden)?.is_none()
                 && !self.is_muted(user, conversation)?,
-            gone: self.is_gone(conversation, wanted.seq)?,
+            gone: self.is_gone(conversation, wanted.seq)?
+                || self.is_hidden(user, conversation, wanted.seq)?,
         })
     }
 

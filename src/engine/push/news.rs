@@ -19,7 +19,7 @@ use crate::{
     seq::{HistorySeq, InboxSeq},
     store::{
         Commit, ReadLimit, StoreError,
-        catalogue::{LogKey, Table, membership_key, mutated_key},
+        catalogue::{LogKey, Table, membership_key, mutated_key, row_of_user_key},
     },
 };
 
@@ -164,6 +164,7 @@ impl Engine {
             if self.is_muted(user, &id)? {
                 decided.insert(id);
             } else if own.sees(seq)
+                && !self.is_hidden(user, &id, seq)?
                 && let Some(message) = self.living_message(&id, seq)?
                 && message.sender != *user
                 && is_told(&message.draft)
@@ -341,6 +342,20 @@ impl Engine {
             row => row?,
         };
         Ok(row.and_then(|row| Preference::decode(row).ok()).is_some_and(|row| row.wanted.muted))
+    }
+
+    /// Whether the user has deleted a message for itself. A damaged row says so, too.
+    pub(super) fn is_hidden(
+        &self,
+        user: &UserId,
+        id: &ConversationId,
+        seq: HistorySeq,
+    ) -> Result<bool, StoreError> {
+        match self.writer.row(Table::Hidden, &row_of_user_key(user, id, seq)) {
+            Ok(row) => Ok(row.is_some()),
+            Err(StoreError::Damaged(_)) => Ok(true),
+            Err(error) => Err(error),
+        }
     }
 
     /// A message as it was written, unless it was recalled or deleted since.

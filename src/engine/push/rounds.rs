@@ -159,7 +159,7 @@ impl Engine {
         let told = [outbox.wanted.map(|it| it.seq), outbox.shown.map(|it| it.seq)];
         let mut gone = Vec::new();
         for seq in told.into_iter().flatten() {
-            if self.is_gone(id, seq)? {
+            if self.is_gone(id, seq)? || self.is_hidden(&place.user, id, seq)? {
                 gone.push(seq);
             }
         }
@@ -169,6 +169,7 @@ impl Engine {
             && !self.presence.foreground(&place.user, &place.device)
             && !self.is_muted(&place.user, id)?
             && !self.is_gone(id, upto)?
+            && !self.is_hidden(&place.user, id, upto)?
         {
             let due = now.wall.max(self.pushes.quiet_until(&place.user, &place.device));
             let news = News { seq: upto, entry: InboxSeq::ZERO, mention: false, due };
