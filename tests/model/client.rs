@@ -11,12 +11,12 @@ use roamd::{
     id::{DeviceId, UserId},
     refusal::ErrorCode,
     reply::{Batch, GoAwayReason, Reply, Verdict, Welcome},
-    request::{ClientLimits, Position},
+    request::{ClientLimits, LargeCursor, Position},
     seq::InboxSeq,
     wire,
 };
 
-use super::{compare::same, driver::Found, model::Model};
+use super::{compare::same, driver::Found, model::Model, replica::Replica};
 
 /// Where the conversation with the server stands.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,6 +63,10 @@ pub struct Client {
     /// The engine's latest compare and state for this session.
     pub compared: Option<Compared>,
     pub state: Option<Reply>,
+    /// Where large conversations ended then.
+    pub large_ends: Vec<LargeCursor>,
+    /// What it has.
+    pub copy: Replica,
     agreed: ClientLimits,
     unacked: VecDeque<(u64, usize)>,
     last: Option<Reply>,
@@ -86,6 +90,8 @@ impl Client {
             expires: None,
             compared: None,
             state: None,
+            large_ends: Vec::new(),
+            copy: Replica::default(),
             agreed: ClientLimits::default(),
             unacked: VecDeque::new(),
             last: None,
@@ -111,6 +117,11 @@ impl Client {
         self.unacked.clear();
     }
 
+    /// Whether it was told that it has caught up.
+    fn is_live(&self) -> bool {
+        self.phase == Phase::Streaming { caught_up: true }
+    }
+
     pub fn is_open(&self) -> bool {
         !matches!(self.phase, Phase::Greeting(_)) && self.ends.is_empty()
     }
@@ -126,7 +137,13 @@ impl Client {
         }
         let place = self.pushes.iter().position(|waits| waits == push);
         let Some(place) = place else { return Err(format!("a push out of nowhere: {push:?}")) };
-        self.pushes.drain(..=place);
+        // Those before it were dropped; a total waits apart from the others.
+        let is_total = |push: &Reply| matches!(push, Reply::UnreadPush { .. });
+        let mut at = 0;
+        self.pushes.retain(|waits| {
+            at += 1;
+            at > place + 1 || is_total(waits) != is_total(push)
+        });
         Ok(())
     }
 
@@ -139,7 +156,13 @@ impl Client {
     }
 
     /// A frame comes in.
-    pub fn receive(&mut self, model: &Model, req_id: u64, reply: Reply) -> Result<(), Found> {
+    pub fn receive(
+        &mut self,
+        model: &Model,
+        req_id: u64,
+        reply: Reply,
+    ) -> Result<Option<&'static str>, Found> {
+        let mut kind = None;
         if let Some(Reply::GoAway { .. }) = self.last {
             return Err(format!("a frame after GoAway: {reply:?}"));
         }
@@ -171,19 +194,32 @@ impl Client {
                 same("head of Resumed", &Some(*head), &self.compared.as_ref().map(|c| c.head))?;
                 self.asked.remove(&req_id);
                 self.go_on_from(at.seq.number());
+                self.copy = Replica::of_everything(model, &self.user);
                 self.phase = Phase::Streaming { caught_up: false };
             }
             Reply::SyncBatch(batch) => self.batch(model, batch)?,
-            Reply::CaughtUp { seq, .. } => {
+            Reply::CaughtUp { seq, hints, .. } => {
                 if !matches!(self.phase, Phase::Streaming { .. }) {
                     return Err(format!("CaughtUp in {:?}", self.phase));
                 }
                 same("place of CaughtUp", &seq.number(), &self.stored)?;
-                same("state told by CaughtUp", &Some(&reply), &self.state.as_ref())?;
+                let mut state = self.state.clone();
+                if let Some(Reply::CaughtUp { hints: due, .. }) = &mut state {
+                    due.clone_from(hints);
+                }
+                same("state told by CaughtUp", &Some(&reply), &state.as_ref())?;
+                self.copy.caught_up(model, &self.user, &self.large_ends, hints)?;
+                if !hints.is_empty() {
+                    kind = Some("push: hints");
+                }
                 self.phase = Phase::Streaming { caught_up: true };
             }
             Reply::GoAway { .. } => {}
             Reply::PresencePush(_) | Reply::EphemeralPush(_) if req_id == 0 => self.push(&reply)?,
+            Reply::UnreadPush { .. } if self.is_live() => self.push(&reply)?,
+            Reply::ConversationPush(news) if self.is_live() && req_id == 0 => {
+                kind = Some(self.copy.push(model, &self.user, news)?);
+            }
             Reply::Refused(refusal) if req_id == 0 => {
                 if !refusal.fatal {
                     return Err(format!("an error about nothing that was asked: {refusal:?}"));
@@ -192,7 +228,7 @@ impl Client {
             reply => self.answer(req_id, reply)?,
         }
         self.last = Some(reply);
-        Ok(())
+        Ok(kind)
     }
 
     fn answer(&mut self, req_id: u64, reply: &Reply) -> Result<(), Found> {
@@ -271,6 +307,9 @@ impl Client {
                 self.agreed
             ));
         }
+        for entry in &batch.entries {
+            self.copy.entry(model, &self.user, entry);
+        }
         self.stored = last;
         self.unacked.push_back((last, bytes));
         Ok(())
@@ -315,6 +354,7 @@ impl Client {
             let head = model.head(&self.user);
             same("where the stream ends", &InboxSeq::new(self.stored), &head)?;
             same("whether CaughtUp came", &caught_up, &true)?;
+            self.copy.settled(model, &self.user)?;
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use roamd::{
-    engine::{Answer, Caller, Command, Compared, Effects, Sign, read},
+    engine::{Answer, Caller, Command, Compared, Effects, LargeNotice, Sign, read},
     id::UserId,
     refusal::ErrorCode,
     reply::{ConversationUnread, Reply},
@@ -21,6 +21,8 @@ use super::{
 
 /// An answer of the engine that waits for the flush.
 pub struct Pending {
+    /// What was to be told of large conversations before.
+    pub before: Vec<LargeNotice>,
     /// The connection and the number under which it asked.
     pub origin: Option<(u64, u64)>,
     pub what: String,
@@ -182,7 +184,10 @@ pub(super) fn level(actual: &mut Outcome, expected: &mut Outcome) -> Result<Opti
             }
             snapshot.clear();
         }
-        Outcome::CaughtUp { changed, .. } => derived(changed)?,
+        Outcome::CaughtUp { changed, large, .. } => {
+            large.sort_by_key(|end| end.conversation.clone());
+            derived(changed)?;
+        }
         Outcome::Reply(Reply::Unread { conversations, .. }) => derived(conversations)?,
         Outcome::Reply(
             Reply::ConversationPage { next_page_token, .. }

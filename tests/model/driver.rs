@@ -59,6 +59,8 @@ pub struct Driver {
     shown: VecDeque<String>,
     steps: u64,
     talk: bool,
+    /// What totals and positions were when timers ran since the last flush.
+    totals: Vec<BTreeMap<UserId, (u64, InboxSeq)>>,
     /// How often each kind of answer came.
     pub tally: BTreeMap<String, u64>,
 }
@@ -105,6 +107,7 @@ impl Driver {
             not_found: None,
             shown: VecDeque::new(),
             steps: 0,
+            totals: Vec::new(),
             tally: BTreeMap::new(),
         };
         driver.open()?;
@@ -191,6 +194,11 @@ impl Driver {
         command: Command,
     ) -> Result<(), Found> {
         let now = self.now;
+        let large = match command {
+            // What its answer tells is newer.
+            Command::CaughtUp => self.engine().take_large(),
+            _ => Vec::new(),
+        };
         let before = self.engine().staged_bytes();
         let answer = self
             .engine()
@@ -207,7 +215,16 @@ impl Driver {
         if let Some((id, _)) = origin {
             self.applied(id, &answer);
         }
-        self.pending.push(Pending { origin, what, caller, command, answer, expected, next });
+        self.pending.push(Pending {
+            before: large,
+            origin,
+            what,
+            caller,
+            command,
+            answer,
+            expected,
+            next,
+        });
         if self.plan.dice.chance(1, 10) { self.nothing_early() } else { Ok(()) }
     }
 
@@ -229,7 +246,9 @@ impl Driver {
             self.pass(due.saturating_duration_since(self.now.mono));
             let now = self.now;
             self.engine().on_timer(now).map_err(|e| format!("timer failed: {e}"))?;
+            self.note_totals();
             self.model.on_timer(now);
+            self.note_totals();
             self.time_out()?;
             self.pump()?;
             let (engine, model) = (self.engine().deadline(), self.model.deadline());
@@ -242,6 +261,29 @@ impl Driver {
             }
         }
         self.pass(until.saturating_duration_since(self.now.mono));
+        Ok(())
+    }
+
+    fn note_totals(&mut self) {
+        let model = &self.model;
+        let total = |user: UserId| (user.clone(), (model.unread_total(&user), model.head(&user)));
+        self.totals.push(plan::users().into_iter().map(total).collect());
+    }
+
+    /// After a flush: totals that large conversations have moved.
+    fn tell_totals(
+        &mut self,
+        told: impl IntoIterator<Item = (UserId, (u64, InboxSeq))>,
+    ) -> Result<(), Found> {
+        let moments = std::mem::take(&mut self.totals);
+        for (user, total) in told {
+            if !moments.iter().any(|moment| moment.get(&user) == Some(&total)) {
+                let when: Vec<_> = moments.iter().map(|moment| moment.get(&user)).collect();
+                return Err(format!("{user} is told the total {total:?}, which was {when:?}"));
+            }
+            *self.tally.entry("push: total".into()).or_default() += 1;
+            self.tell_total(&user, total);
+        }
         Ok(())
     }
 
@@ -279,11 +321,14 @@ impl Driver {
         self.unfollow(&told);
         for pending in std::mem::take(&mut self.pending) {
             let origin = pending.origin;
+            self.tell_large(&pending.before);
             let outcome = self.compare(pending)?;
             if let Some(origin) = origin {
                 self.deliver(origin, outcome);
             }
         }
+        self.tell_large(&effects.large);
+        self.tell_totals(effects.totals)?;
         self.tell_news(told);
         self.tell_heads(&grown);
         self.inboxes()?;
@@ -292,7 +337,7 @@ impl Driver {
 
     /// Holds an answer against the model's; gives back what leaves the process.
     fn compare(&mut self, pending: Pending) -> Result<Outcome, Found> {
-        let Pending { what, origin: _, caller, command, answer, expected, next } = pending;
+        let Pending { what, caller, command, answer, expected, next, .. } = pending;
         let kept = self.model.limits.inbox_entries;
         let mut actual = outcome(&self.reader(), &caller.user, kept, answer)?;
         let leaves = actual.clone();
@@ -386,8 +431,17 @@ impl Driver {
             }
             let (expected, next) = self.model.apply(now, &caller, &command, &Chosen::default());
             let what = "after a flush".to_owned();
-            let origin = None;
-            self.compare(Pending { origin, what, caller, command, answer, expected, next })?;
+            let (origin, before) = (None, Vec::new());
+            self.compare(Pending {
+                before,
+                origin,
+                what,
+                caller,
+                command,
+                answer,
+                expected,
+                next,
+            })?;
         }
         Ok(())
     }
@@ -421,6 +475,7 @@ impl Driver {
         self.pending.clear();
         self.shell.connections.clear();
         self.displaced.clear();
+        self.totals.clear();
         drop(self.engine.take());
         drop(self.store.take());
         self.model = self.durable.clone();

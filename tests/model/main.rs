@@ -14,6 +14,7 @@ mod found;
 mod kinds;
 mod model;
 mod plan;
+mod replica;
 mod shell;
 
 use std::{

@@ -11,20 +11,25 @@ use roamd::{
 use super::Model;
 
 impl Model {
+    pub(super) fn is_large_with(&self, kind: ConversationKind, members: usize) -> bool {
+        kind == ConversationKind::Group && members > self.limits.fanout_members
+    }
+
     /// After a change of members: a group that passes the limit goes the other way from now on.
     pub(super) fn decide_mode(&mut self, now: Now, id: &ConversationId) {
-        let most = self.limits.fanout_members;
-        let Some(talk) = self.talks.get_mut(id) else { return };
-        let large = talk.kind == ConversationKind::Group && talk.members.len() > most;
-        if large == talk.large {
-            return;
-        }
+        let large = self.is_large_with(self.talks[id].kind, self.talks[id].members.len());
+        let Some(talk) = self.talks.get_mut(id).filter(|talk| talk.large != large) else { return };
         talk.large = large;
-        let from = HistorySeq::new(talk.head() + 1);
-        let members: Vec<UserId> = talk.members.keys().cloned().collect();
-        for user in members {
-            let entry = EntryKind::Mode { conversation: id.clone(), large, from };
-            self.deliver(now, &user, entry);
+        let members = talk.members.keys().cloned().collect();
+        self.tell_mode(now, id, members);
+    }
+
+    /// Which way messages go from now on.
+    pub(super) fn tell_mode(&mut self, now: Now, id: &ConversationId, users: Vec<UserId>) {
+        let (large, from) = (self.talks[id].large, HistorySeq::new(self.talks[id].head() + 1));
+        for user in users {
+            let conversation = id.clone();
+            self.deliver(now, &user, EntryKind::Mode { conversation, large, from });
         }
     }
 

@@ -94,7 +94,7 @@ impl Talk {
         }
     }
 
-    fn everybody(&self) -> BTreeSet<UserId> {
+    pub(super) fn everybody(&self) -> BTreeSet<UserId> {
         self.members.keys().cloned().collect()
     }
 }
@@ -110,6 +110,7 @@ impl Model {
             large: false,
             disbanded: false,
             rows: Vec::new(),
+            written_for: Vec::new(),
             mutations: Vec::new(),
             members: Default::default(),
             places: Default::default(),
@@ -354,10 +355,16 @@ impl Model {
             let before = self.talks[id].everybody();
             let concerned: BTreeSet<_> = told.users.iter().chain([&caller.user]).cloned().collect();
             let everybody = before.union(&talk.everybody()).cloned().collect();
-            let to = if talk.large { &concerned } else { &everybody };
+            let stays_large = talk.large && self.is_large_with(talk.kind, talk.members.len());
+            let to = if stays_large { &concerned } else { &everybody };
+            let newcomers = match told.action {
+                MembershipAction::Added if stays_large => told.users.to_vec(),
+                _ => Vec::new(),
+            };
             self.talks.insert(id.clone(), talk);
             inbox_seq = self.tell(now, caller, id, told, to);
             self.decide_mode(now, id);
+            self.tell_mode(now, id, newcomers);
         }
         Outcome::Reply(Reply::MemberItems { outcomes, member_count, inbox_seq })
     }

@@ -83,6 +83,7 @@ impl Model {
             ordinal: before + u64::from(!draft.flags.uncounted),
             draft: draft.clone(),
         });
+        talk.written_for.push(talk.everybody());
         if let Some(place) = talk.places.get_mut(&caller.user) {
             // A sender has read what it writes; the message itself says so to its devices.
             place.read_up_to(seq);

@@ -157,6 +157,8 @@ pub struct Mutation {
     pub row: u64,
     pub time: Timestamp,
     pub change: Change,
+    /// Members who were shown the message.
+    pub for_whom: BTreeSet<UserId>,
 }
 
 #[derive(Clone, Debug)]
@@ -170,6 +172,8 @@ pub struct Talk {
     pub disbanded: bool,
     /// Row `n` is at `n - 1`, as it was sent.
     pub rows: Vec<Message>,
+    /// Who was a member when a row was written.
+    pub written_for: Vec<BTreeSet<UserId>>,
     /// Change `n` is at `n - 1`.
     pub mutations: Vec<Mutation>,
     pub members: BTreeMap<UserId, Member>,

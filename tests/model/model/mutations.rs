@@ -1,11 +1,11 @@
 //! What becomes of messages afterwards, for everybody: recalled, edited, deleted.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use roamd::{
     engine::{Caller, Now},
-    id::ConversationId,
+    id::{ConversationId, UserId},
     limits::EDITS_PER_MESSAGE_MAX,
     message::{ConversationKind, EntryKind, Message, MutationRef, Role},
     refusal::ErrorCode,
@@ -129,7 +129,10 @@ impl Model {
         change: Change,
     ) -> Outcome {
         let Some(talk) = self.talks.get_mut(id) else { return refused(ErrorCode::NotFound) };
-        talk.mutations.push(Mutation { row, time: now.wall, change: change.clone() });
+        let shown = |user: &&UserId| talk.places[*user].was_shown(row);
+        let told: BTreeSet<UserId> = talk.members.keys().filter(shown).cloned().collect();
+        let for_whom = told.clone();
+        talk.mutations.push(Mutation { row, time: now.wall, change: change.clone(), for_whom });
         if talk.large {
             return nothing();
         }
@@ -144,8 +147,6 @@ impl Model {
             Change::Edited(..) => EntryKind::Edited(named),
             Change::Deleted => EntryKind::Deleted(named),
         };
-        let shown = |user: &&roamd::id::UserId| talk.places[*user].was_shown(row);
-        let told: Vec<_> = talk.members.keys().filter(shown).cloned().collect();
         for user in told {
             self.deliver(now, &user, entry.clone());
         }

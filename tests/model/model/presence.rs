@@ -43,6 +43,8 @@ pub struct Sessions {
     /// Ended, and the connection has yet to go.
     over: BTreeSet<SessionId>,
     follows: BTreeMap<Session, BTreeSet<UserId>>,
+    /// Whose connection has not gone, whatever became of the session.
+    connected: BTreeSet<Session>,
 }
 
 impl Online {
@@ -61,6 +63,7 @@ impl Model {
         platform: &str,
         background: bool,
     ) {
+        self.sessions.connected.insert((caller.user.clone(), caller.session));
         let device = (caller.user.clone(), caller.device.clone());
         let platform = platform.to_owned();
         let mut new = Online { session: caller.session, platform, background, since: now.wall };
@@ -101,6 +104,7 @@ impl Model {
 
     /// The connection is gone.
     pub(super) fn detach(&mut self, now: Now, caller: &Caller) -> Outcome {
+        self.sessions.connected.remove(&(caller.user.clone(), caller.session));
         self.sessions.over.remove(&caller.session);
         self.sessions.follows.remove(&(caller.user.clone(), caller.session));
         let device = self.device_of(caller);
@@ -133,6 +137,11 @@ impl Model {
         self.note_seen(now, device);
         let state = PresenceState::Offline;
         self.tell_presence(&DevicePresence { state, since: now.wall, ..gone.seen(device) });
+    }
+
+    /// Whether any connection of the user is there.
+    pub(super) fn is_connected(&self, user: &UserId) -> bool {
+        self.sessions.connected.iter().any(|session| session.0 == *user)
     }
 
     /// Whether the session was ended by somebody.
@@ -214,11 +223,11 @@ impl Model {
     ) -> Outcome {
         let talk = self.talks.get(id).filter(|talk| talk.members.contains_key(&caller.user));
         let Some(talk) = talk else { return refused(ErrorCode::NotFound) };
-        if talk.disbanded {
-            return refused(ErrorCode::Gone);
-        }
         if talk.large {
             return nothing();
+        }
+        if talk.disbanded {
+            return refused(ErrorCode::Gone);
         }
         let there = |user: &&UserId| self.sessions.online.keys().any(|device| device.0 == **user);
         let to = talk.members.keys().filter(there).cloned().collect();

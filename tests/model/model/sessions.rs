@@ -95,7 +95,11 @@ impl Model {
             unread_total: self.unread_total(&caller.user),
             changed: self.unread_items(&caller.user),
             complete: true,
-            large: self.large_of(&caller.user),
+            large: match self.is_connected(&caller.user) {
+                true => self.large_of(&caller.user),
+                // Nobody is there to be told.
+                false => Vec::new(),
+            },
         }
     }
 

@@ -47,9 +47,6 @@ fn millis(count: u64) -> Duration {
     Duration::from_millis(count)
 }
 
-/// Whether groups become large.
-const LARGE: bool = false;
-
 /// Small enough that every limit is met within one run; some runs have room.
 pub fn limits(dice: &mut Dice) -> Limits {
     Limits {
@@ -60,7 +57,7 @@ pub fn limits(dice: &mut Dice) -> Limits {
         members_per_group: *dice.pick(&[2, 3, 100, 100]),
         conversations_per_user: *dice.pick(&[3, 100, 100]),
         devices_per_user: *dice.pick(&[2, 3, 16]),
-        fanout_members: if LARGE { *dice.pick(&[2, 2, 3, 4, 500]) } else { 500 },
+        fanout_members: *dice.pick(&[1, 2, 2, 3, 4, 500, 500]),
         recall_window: millis(*dice.pick(&[3_000, 300_000])),
         edit_window: millis(*dice.pick(&[3_000, 24 * 3_600_000])),
         multi_login: *dice.pick(&[MultiLogin::Many, MultiLogin::OnePerPlatform, MultiLogin::One]),

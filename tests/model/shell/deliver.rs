@@ -3,7 +3,7 @@
 
 use bytes::BytesMut;
 use roamd::{
-    engine::{Answer, Caller, Command, read},
+    engine::{Answer, Caller, Command, LargeNotice, read},
     id::{SessionId, UserId},
     limits::SERVER_FRAME_BYTES_MAX,
     refusal::{ErrorCode, Refusal},
@@ -71,7 +71,9 @@ impl Driver {
                 if let Some(kind) = kind {
                     *self.tally.entry(format!("frame: {kind}")).or_default() += 1;
                 }
-                client.receive(&self.durable, req_id, reply)?;
+                if let Some(kind) = client.receive(&self.durable, req_id, reply)? {
+                    *self.tally.entry(kind.to_owned()).or_default() += 1;
+                }
                 self.store_replica(at);
                 Ok(())
             }
@@ -122,7 +124,20 @@ impl Driver {
                 }
                 Ok(())
             }
-            Output::ReadRows(..) | Output::ReadChanges(..) => Err("nothing is large".into()),
+            Output::ReadRows(id, span) => {
+                let user = connection.client.user.clone();
+                let rows = read::rows(&self.reader(), &user, &id, span);
+                let rows = rows.map_err(|e| e.to_string())?;
+                self.shell.connections[at].session.handle_rows(&id, span, rows);
+                Ok(())
+            }
+            Output::ReadChanges(id, first, last) => {
+                let user = connection.client.user.clone();
+                let changes = read::changes(&self.reader(), &user, &id, first, last);
+                let changes = changes.map_err(|e| e.to_string())?;
+                self.shell.connections[at].session.handle_changes(&id, last, changes);
+                Ok(())
+            }
             Output::Close => {
                 connection.closed = true;
                 let kind = connection.client.closed()?;
@@ -151,8 +166,9 @@ impl Driver {
             admin: false,
         };
         let position = Position { epoch: self.model.epoch, seq: InboxSeq::new(client.stored) };
-        self.shell.replicas.retain(|(held, _)| *held != caller);
-        self.shell.replicas.push((caller, position));
+        let copy = client.copy.clone();
+        self.shell.replicas.retain(|(held, ..)| *held != caller);
+        self.shell.replicas.push((caller, position, copy));
     }
 
     /// A command was applied: whoever attaches displaces the device's older session.
@@ -219,6 +235,7 @@ impl Driver {
                     hints: Vec::new(),
                 };
                 client.state = Some(state);
+                client.large_ends = large.clone();
                 let answer = Answer::CaughtUp { seq, unread_total, changed, complete, large };
                 session.handle_answer(now, number, answer);
             }
@@ -249,6 +266,34 @@ impl Driver {
     fn session_of(&self, user: &UserId, session: SessionId) -> Option<usize> {
         let mut connections = self.shell.connections.iter();
         connections.position(|c| c.online && c.client.user == *user && c.id == session.number())
+    }
+
+    /// After a flush: what there is to read in large conversations.
+    pub fn tell_large(&mut self, notices: &[LargeNotice]) {
+        for notice in notices {
+            for connection in self.shell.connections.iter_mut().filter(|c| c.online) {
+                let sign = match notice {
+                    LargeNotice::User(user, sign) if *user == connection.client.user => sign,
+                    LargeNotice::All(users, sign) if users.contains(&connection.client.user) => {
+                        sign
+                    }
+                    _ => continue,
+                };
+                self.shell.stirred += 1;
+                connection.session.handle_large(sign);
+            }
+        }
+    }
+
+    /// After a flush: the total of a user that large conversations have moved.
+    pub fn tell_total(&mut self, user: &UserId, (total, position): (u64, InboxSeq)) {
+        for connection in self.shell.connections.iter_mut().filter(|c| c.online) {
+            if connection.client.user == *user {
+                self.shell.stirred += 1;
+                connection.client.may_come(Reply::UnreadPush { total, position });
+                connection.session.handle_total(total, position);
+            }
+        }
     }
 
     /// After a flush: sessions that end, pushes, presence.

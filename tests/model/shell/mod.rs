@@ -20,6 +20,7 @@ use roamd::{
 use crate::{
     client::{Client, End, Phase},
     driver::{Driver, Found},
+    replica::Replica,
 };
 
 const SECRET: &[u8] = b"a secret for tests only, 32 bytes and more";
@@ -46,7 +47,7 @@ pub struct Shell {
     pub connections: Vec<Connection>,
     context: Arc<SessionContext>,
     /// What devices have stored; they outlive connections and crashes.
-    replicas: Vec<(Caller, Position)>,
+    replicas: Vec<(Caller, Position, Replica)>,
     next_id: u64,
     /// So many commands find the engine too busy.
     overloaded: u64,
@@ -149,10 +150,12 @@ impl Driver {
         let mut client =
             Client::new(caller.user.clone(), caller.device.clone(), now.mono + HELLO_TIMEOUT);
         let session = Session::new(Arc::clone(&context), SessionId::new(id), now);
-        let own = |held: &&(Caller, Position)| {
+        let own = |held: &&(Caller, Position, Replica)| {
             (&held.0.user, &held.0.device) == (&caller.user, &caller.device)
         };
-        let replica = self.shell.replicas.iter().find(own).map(|(_, at)| *at);
+        let replica = self.shell.replicas.iter().find(own).cloned();
+        let copy = replica.as_ref().map(|(.., copy)| copy.clone());
+        let replica = replica.map(|(_, at, _)| at);
         if let Some(at) = replica
             && at.seq > self.durable.head(&caller.user)
         {
@@ -163,6 +166,12 @@ impl Driver {
             1 => Some(self.plan.position(&self.model, &caller)),
             _ => replica,
         };
+        client.copy = match copy {
+            Some(copy) if resume == replica => copy,
+            // Whatever it has before this is not looked at.
+            _ => Replica::of_everything(&self.model, &caller.user),
+        };
+        let cursors = if self.plan.dice.chance(3, 4) { client.copy.cursors() } else { Vec::new() };
         let limits = ClientLimits {
             unacked_entries: *self.plan.dice.pick(&[0, 0, 1, 3, 10]),
             unacked_bytes: *self.plan.dice.pick(&[0, 0, 1, 300, 5_000]),
@@ -221,7 +230,7 @@ impl Driver {
             platform: platform.into(),
             resume,
             limits,
-            cursors: Vec::new(),
+            cursors,
             background,
             features: Vec::new(),
         };
