@@ -154,8 +154,11 @@ impl Driver {
                 }
                 self.apply(None, caller, Command::Request(request))
             }
+            // Only its own connection says that a session is over.
+            Step::Do(caller, Command::Detach) if self.is_connected(caller.session) => Ok(()),
             Step::Do(caller, command) => self.apply(None, caller, command),
             Step::Online => self.online(),
+            Step::Live(user) => self.live(&user),
             Step::Wait(span) => self.wait(span),
             Step::SetClock(by) => {
                 let at = self.now.wall.millis().saturating_add_signed(by);

@@ -273,7 +273,12 @@ impl Replica {
                 let written_for = talk.written_for[row as usize - 1].contains(user);
                 let Some(copy) = rows.get(&row) else {
                     if written_for {
-                        return Err(format!("{id} {row} never came to a device of {user}"));
+                        let (large, at, stays) = (talk.large, self.have.get(id), &place.stays);
+                        return Err(format!(
+                            "{id} {row} never came to a device of {user}: large {large}, \
+                             stays {stays:?}, device at {at:?}, has {:?}",
+                            rows.keys()
+                        ));
                     }
                     continue;
                 };

@@ -76,6 +76,8 @@ pub enum Step {
     SetClock(i64),
     /// Something happens on a connection.
     Online,
+    /// A device of this user connects and catches up.
+    Live(UserId),
     Flush,
     /// The process dies: what is not flushed is gone.
     Crash,
@@ -127,7 +129,7 @@ impl Plan {
 
     /// The next step; `Many` steps come as a vector.
     pub fn next(&mut self, model: &Model) -> Vec<Step> {
-        const WEIGHTS: [u64; 15] = [300, 30, 45, 3, 45, 8, 4, 1, 2, 12, 12, 14, 12, 10, 130];
+        const WEIGHTS: [u64; 16] = [300, 30, 45, 3, 45, 8, 4, 1, 2, 12, 12, 14, 12, 10, 14, 130];
         match self.dice.weighted(&WEIGHTS) {
             0 => vec![self.command(model)],
             1 => {
@@ -146,6 +148,7 @@ impl Plan {
             11 => self.regret(model),
             12 => self.tidy(model),
             13 => self.gather(model),
+            14 => self.crowd(model),
             _ => vec![Step::Online],
         }
     }

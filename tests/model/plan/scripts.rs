@@ -4,7 +4,7 @@ use bytes::Bytes;
 use roamd::{
     engine::{Caller, Command},
     id::{ClientMessageId, UserId},
-    message::{ConversationKind, Draft, Role},
+    message::{ConversationKind, Draft, HistoryPolicy, Role},
     request::{Destination, Position, Request},
     seq::HistorySeq,
 };
@@ -308,6 +308,77 @@ impl Plan {
                 steps.push(Step::Online);
             }
         }
+        steps
+    }
+
+    /// Members of a group are live while much happens in it, and it becomes large and small again.
+    pub(super) fn crowd(&mut self, model: &Model) -> Vec<Step> {
+        let groups = model.talks.iter().filter(|(_, talk)| {
+            talk.kind == ConversationKind::Group && !talk.disbanded && talk.members.len() > 1
+        });
+        let groups: Vec<_> = groups.collect();
+        if groups.is_empty() {
+            let caller = self.caller(model);
+            let client_id = self.client_id(model, &caller);
+            let (conversation, users) = (None, super::users());
+            let (title, policy) = ("Crowd".into(), HistoryPolicy::SinceJoin);
+            let create = Request::CreateGroup { client_id, conversation, title, users, policy };
+            return vec![Step::Do(caller, Command::Request(create)), Step::Flush];
+        }
+        let (group, talk) = *self.dice.pick(&groups);
+        let members: Vec<UserId> = talk.members.keys().cloned().collect();
+        let owner = talk.members.iter().find(|(_, member)| member.role == Role::Owner);
+        let owner = owner.map_or(&members[0], |(user, _)| user).clone();
+        let mut steps = vec![Step::Flush];
+        for _ in 0..self.dice.within(1, 3) {
+            steps.push(Step::Live(self.dice.pick(&members).clone()));
+        }
+        let mut last: std::collections::BTreeMap<UserId, u64> = Default::default();
+        let mut head = talk.head();
+        for _ in 0..self.dice.within(6, 30) {
+            let manages = self.dice.chance(1, 3);
+            let user = if manages { owner.clone() } else { self.dice.pick(&members).clone() };
+            // A device that none of the connections is of: what is said there comes to all of them.
+            let device = roamd::id::DeviceId::new("desk").expect("a valid id");
+            let caller = Caller { user: user.clone(), device, ..self.caller(model) };
+            let caller = self.anew(caller);
+            let conversation = group.clone();
+            let seq = HistorySeq::new(self.dice.within(head.saturating_sub(3).max(1), head.max(1)));
+            let request = match self.dice.below(14) {
+                0..=5 => {
+                    head += 1;
+                    let number = last.entry(user).or_insert(model.last_client_id(&caller));
+                    *number += 1;
+                    let client_id = ClientMessageId::new(*number);
+                    let to = Destination::Conversation(conversation);
+                    Request::Send { to, client_id, draft: self.draft(model, 0) }
+                }
+                6 => Request::Recall { conversation, seq },
+                7 | 8 => {
+                    self.contents += 1;
+                    let content = Bytes::from(format!("edit {}", self.contents));
+                    let (content_type, base_revision) = ("text/plain".into(), None);
+                    Request::Edit { conversation, seq, content_type, content, base_revision }
+                }
+                9 => Request::DeleteForMe { conversation, seqs: vec![seq] },
+                10 => {
+                    let peer_visible = false;
+                    Request::MarkRead { conversation, read_seq: seq, peer_visible }
+                }
+                11 => Request::AddMembers { conversation, users: self.others(3) },
+                12 => Request::RemoveMembers { conversation, users: self.others(2) },
+                _ => Request::SetTitle { conversation, title: format!("{head}").into() },
+            };
+            steps.push(Step::Do(caller, Command::Request(request)));
+            match self.dice.below(12) {
+                0..=3 => steps.push(Step::Flush),
+                4 => steps.push(Step::Wait(millis(self.dice.within(50, 400)))),
+                5 => steps.push(Step::Online),
+                6 => steps.push(Step::Live(self.dice.pick(&members).clone())),
+                _ => {}
+            }
+        }
+        steps.push(Step::Flush);
         steps
     }
 }

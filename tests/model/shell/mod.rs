@@ -75,7 +75,7 @@ impl Driver {
     pub fn online(&mut self) -> Result<(), Found> {
         let count = self.shell.connections.len();
         if count == 0 || (count < CONNECTIONS_MAX && self.plan.dice.chance(1, 5)) {
-            return self.connect();
+            return self.connect(None).map(|_| ());
         }
         let at = self.plan.dice.below(count as u64) as usize;
         let open = self.shell.connections[at].client.is_open();
@@ -124,8 +124,12 @@ impl Driver {
                 Ok(())
             }
             30..=33 => self.settle(),
-            _ => self.connect(),
+            _ => self.connect(None).map(|_| ()),
         }
+    }
+
+    pub fn is_connected(&self, session: SessionId) -> bool {
+        self.shell.connections.iter().any(|connection| connection.id == session.number())
     }
 
     /// Says a request on an open connection of the device, if there is one.
@@ -141,8 +145,26 @@ impl Driver {
         Ok(true)
     }
 
-    fn connect(&mut self) -> Result<(), Found> {
-        let caller = self.plan.caller(&self.model);
+    /// A device of the user comes and is brought up to date, as it should be.
+    pub fn live(&mut self, user: &UserId) -> Result<(), Found> {
+        let id = self.connect(Some(user))?;
+        self.settle()?;
+        let Some(at) = self.shell.connections.iter().position(|c| c.id == id) else {
+            return Ok(());
+        };
+        if let Phase::TooLong(told) = self.shell.connections[at].client.phase {
+            self.say(at, InboxSeq::ZERO, Request::Resume(told))?;
+            self.settle()?;
+        }
+        Ok(())
+    }
+
+    /// A connection: of anybody, who may do odd things, or of this user, who does not.
+    fn connect(&mut self, calm: Option<&UserId>) -> Result<u64, Found> {
+        let mut caller = self.plan.caller(&self.model);
+        if let Some(user) = calm {
+            caller.user = user.clone();
+        }
         let now = self.now;
         let id = self.shell.next_id;
         self.shell.next_id += 1;
@@ -161,7 +183,7 @@ impl Driver {
         {
             return Err(format!("{caller:?} stored {} which the server does not have", at.seq));
         }
-        let resume = match self.plan.dice.below(10) {
+        let resume = match if calm.is_some() { 9 } else { self.plan.dice.below(10) } {
             0 => None,
             1 => Some(self.plan.position(&self.model, &caller)),
             _ => replica,
@@ -180,7 +202,7 @@ impl Driver {
         };
         let (mut lives, mut scopes) = (Duration::from_secs(86_400), Scopes::of(&[Scope::Client]));
         let (mut protocol, mut spoilt) = ((PROTOCOL, PROTOCOL + 1), "");
-        let odd = self.plan.dice.below(60);
+        let odd = if calm.is_some() { 59 } else { self.plan.dice.below(60) };
         let end = match odd {
             0 => {
                 protocol = (0, 0);
@@ -236,7 +258,7 @@ impl Driver {
         };
         let line = format!("{id} connects: {caller:?} {resume:?} {limits:?} odd {odd}");
         self.note(line);
-        let stalled = self.plan.dice.chance(1, 10);
+        let stalled = calm.is_none() && self.plan.dice.chance(1, 10);
         self.shell.connections.push(Connection {
             id,
             session,
@@ -250,7 +272,7 @@ impl Driver {
         let at = self.shell.connections.len() - 1;
         if odd == 9 {
             // Says nothing at all.
-            return Ok(());
+            return Ok(id);
         }
         if let Some(code) = end {
             self.end(at, End::Error(code));
@@ -262,7 +284,8 @@ impl Driver {
             7 => Request::Ping { client_time_ms: 1 },
             _ => Request::Hello(hello),
         };
-        self.say(at, InboxSeq::ZERO, request)
+        self.say(at, InboxSeq::ZERO, request)?;
+        Ok(id)
     }
 
     fn say(&mut self, at: usize, ack: InboxSeq, request: Request) -> Result<(), Found> {
