@@ -25,6 +25,10 @@ use crate::{
 
 /// Rows and changes read at once.
 const READ_ROWS_MAX: u64 = 64;
+/// Messages by which a session may be behind. More, because the device reads more slowly than others
+/// write: it catches up anew and is told where to look, so that what is only for this user, which
+/// pushes go before, is not kept from it.
+const BEHIND_MAX: u64 = 1000;
 /// Stretches of one conversation that wait. More: the oldest is given up. The device sees by the
 /// entry after it that it has not all, as a device does that was away.
 const STRETCHES_MAX: usize = 8;
@@ -85,6 +89,8 @@ pub(super) enum Step {
     /// Read these changes of a conversation, both ends included.
     ReadChanges(ConversationId, MutationSeq, MutationSeq),
     Say(Reply),
+    /// The device does not keep up: it is to catch up anew.
+    FallBehind,
     /// Nothing. The inbox may be read up to this entry; none = to its end.
     Rest(Option<InboxSeq>),
 }
@@ -203,6 +209,9 @@ impl Large {
                 return Some(Step::Rest(Some(stretch.after)));
             }
             let Stretch { at, end, said, closed, .. } = stretch;
+            if end.history.since(at.history) > BEHIND_MAX {
+                return Some(Step::FallBehind);
+            }
             if at.history < end.history {
                 let last = end.history.min(HistorySeq::new(at.history.number() + READ_ROWS_MAX));
                 return Some(Step::ReadRows(id.clone(), Span { first: at.history.next(), last }));
@@ -307,6 +316,10 @@ mod tests {
                     return said;
                 }
                 Step::Say(news) => vec![news],
+                Step::FallBehind => {
+                    said.push("behind".to_owned());
+                    return said;
+                }
                 Step::ReadRows(id, span) => {
                     let rows = (span.first.number()..=span.last.number()).map(HistorySeq::new);
                     let show = |seq: HistorySeq| (seq, seen(seq.number()).then(|| placed(seq)));
@@ -397,6 +410,17 @@ mod tests {
         large.told();
         large.hear(&LargeSign::Grown(at(9, 3, 2)));
         assert_eq!(large.caught_up(vec![at(9, 3, 2)]), [at(9, 3, 2)], "it was not");
+    }
+
+    #[test]
+    fn who_is_too_far_behind_catches_up_anew() {
+        let mut large = live(vec![at(1, 0, 1)]);
+        large.hear(&LargeSign::Grown(at(1 + BEHIND_MAX, 0, 1)));
+        assert_eq!(says(&mut large, 0, |_| true).len() as u64, BEHIND_MAX);
+        large.hear(&LargeSign::Grown(at(2 + 2 * BEHIND_MAX, 0, 1)));
+        assert_eq!(says(&mut large, 0, |_| true), ["behind"]);
+        let end = at(2 + 2 * BEHIND_MAX, 0, 1);
+        assert_eq!(large.caught_up(vec![end.clone()]), [end]);
     }
 
     #[test]

@@ -378,6 +378,7 @@ impl Session {
                     return self.outputs.push_back(Output::ReadChanges(id, first, last));
                 }
                 large::Step::Say(news) => return self.say(0, news),
+                large::Step::FallBehind => self.stream.fall_behind(),
                 large::Step::Rest(barrier) => until = barrier,
             }
         }

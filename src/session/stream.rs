@@ -80,6 +80,13 @@ impl Stream {
         matches!(self.phase, Phase::Live)
     }
 
+    /// A live stream catches up once more.
+    pub(super) fn fall_behind(&mut self) {
+        if let Phase::Live = self.phase {
+            self.phase = Phase::CatchUp;
+        }
+    }
+
     /// What to do next; a live stream goes no further than `until`.
     pub(super) fn next(&mut self, until: Option<InboxSeq>) -> Option<Step> {
         if self.reading || matches!(self.phase, Phase::Asked) {
@@ -109,9 +116,7 @@ impl Stream {
             .saturating_sub(self.sent.since(self.acked) as usize);
         let bytes = (self.limits.unacked_bytes as usize).saturating_sub(self.unacked_bytes);
         if entries == 0 || bytes == 0 {
-            if let Phase::Live = self.phase {
-                self.phase = Phase::CatchUp;
-            }
+            self.fall_behind();
             return None;
         }
         self.reading = true;

@@ -360,6 +360,40 @@ fn a_device_that_falls_behind_is_given_a_hint() {
     assert_eq!((copy.by_push, copy.dropped), (1, 0));
 }
 
+/// A device that reads more slowly than others write is not pushed everything; and what is only for
+/// it does not wait for that.
+#[test]
+fn a_device_that_reads_slowly_catches_up_anew() {
+    let daemon = daemon();
+    let (mut online, id) = group(&daemon, 6);
+    let mut slow = online.pop().unwrap();
+    let mut copy = Copy::new(&id, 0);
+    copy.follow(&mut slow);
+    let content = "x".repeat(16 * 1024);
+    let to = conversation(&id);
+    online.truncate(1);
+    // More than buffers on the way can hold, and then more than a session may be behind.
+    let numbers: Vec<u64> = (2..2000).collect();
+    for numbers in numbers.chunks(50) {
+        let post = |number: &u64| online[0].post(text(to.clone(), *number, &content));
+        let posted: Vec<u64> = numbers.iter().map(post).collect();
+        for req_id in posted {
+            expect!(SendAck, online[0].reply(req_id));
+            online[0].came.clear();
+        }
+    }
+    online[0].send(peer("u5"), 3000, "for you alone");
+    slow.wait("everything", |slow| {
+        copy.follow(slow);
+        (copy.history_seq == 1998).then_some(())
+    });
+    slow.synced(3);
+    assert!(copy.by_push > 0 && copy.fetched > 0, "{} {}", copy.by_push, copy.fetched);
+    assert_eq!(slow.texts(), ["for you alone"]);
+    assert!(slow.has_caught_up());
+    assert_eq!(slow.unread_total(), 1999);
+}
+
 #[test]
 fn a_policy_holds_in_large_groups() {
     let mut daemon = daemon();
