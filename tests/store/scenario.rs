@@ -7,9 +7,10 @@ use roamd::{
     engine::{Answer, Caller, Command, Engine, Now},
     id::{ClientMessageId, ConversationId, DeviceId, SessionId, UserId},
     limits::Limits,
-    message::{Draft, HistoryPolicy, MessageFlags},
+    message::{Draft, HistoryPolicy, MessageFlags, Role},
+    push::Settings,
     reply::Reply,
-    request::{Destination, Position, PreferencesChange, Request},
+    request::{Destination, NoticeTo, Position, PreferencesChange, Request},
     seq::{HistorySeq, InboxSeq},
     store::{Store, Writer},
     time::Timestamp,
@@ -24,14 +25,20 @@ pub struct World {
     pub engine: Engine,
     start: Instant,
     seconds: u64,
+    /// One session each, with their place as its number.
+    devices: Vec<(String, String)>,
 }
 
 impl World {
     pub fn new(store: &Store, writer: Writer) -> Self {
+        Self::with(store, writer, Limits::default())
+    }
+
+    pub fn with(store: &Store, writer: Writer, limits: Limits) -> Self {
         let start = Instant::now();
         let now = Self::at(start, 0);
-        let engine = Engine::new(writer, store.epoch(), Limits::default(), now).unwrap();
-        Self { engine, start, seconds: 0 }
+        let engine = Engine::new(writer, store.epoch(), limits, now).unwrap();
+        Self { engine, start, seconds: 0, devices: Vec::new() }
     }
 
     fn now(&self) -> Now {
@@ -50,11 +57,17 @@ impl World {
 
     pub fn command(&mut self, who: &str, device: &str, command: &Command) -> Answer {
         self.seconds += 1;
+        let of = (who.to_owned(), device.to_owned());
+        let place = self.devices.iter().position(|device| *device == of);
+        let place = place.unwrap_or_else(|| {
+            self.devices.push(of);
+            self.devices.len() - 1
+        });
         let caller = Caller {
             user: user(who),
             device: DeviceId::new(device).unwrap(),
-            session: SessionId::new(1),
-            admin: false,
+            session: SessionId::new(1 + place as u64),
+            admin: who == "root",
         };
         self.engine.apply(self.now(), &caller, command).unwrap()
     }
@@ -279,6 +292,53 @@ pub fn own_state(world: &mut World) {
     let read = Request::MarkRead { conversation: direct, read_seq, peer_visible: true };
     assert!(matches!(world.request("alice", read), Reply::MarkRead { .. }));
     world.pass(3);
+    world.engine.flush().unwrap();
+}
+
+/// What an administrator tells, what the push hook has to tell, and the end of a group and a device.
+pub fn told_by_the_system(world: &mut World) {
+    let settings = Settings {
+        delay: Duration::from_secs(5),
+        expiry: Duration::from_secs(24 * 3600),
+        retry_first: Duration::from_secs(1),
+        retry_max: Duration::from_secs(60),
+        large_interval: Duration::from_secs(60),
+        include_content: false,
+    };
+    world.engine.set_push_hook(settings, world.now()).unwrap();
+    for (who, device) in [("bob", "watch"), ("dave", "phone")] {
+        world.attach(who, device, None);
+        let (provider, token) = ("apns".into(), format!("token of {who}").into());
+        let register = Command::Request(Request::RegisterPush { provider, token });
+        world.command(who, device, &register);
+        world.command(who, device, &Command::Detach);
+    }
+    world.send("alice", to_peer("bob"), 60, text("do you see me?"));
+    world.members("bob", true, "team", &["erin", "frank"]);
+    world.send("bob", to_group("team"), 61, text("to a crowd"));
+    for (number, to) in [
+        (1, NoticeTo::User(user("alice"))),
+        (2, NoticeTo::Conversation(group("open"))),
+        (3, NoticeTo::Everyone),
+    ] {
+        let notice = Request::SendNotice {
+            to,
+            client_id: ClientMessageId::new(number),
+            content_type: "text/plain".into(),
+            content: "maintenance".into(),
+        };
+        assert!(matches!(world.request("root", notice), Reply::Done { .. }));
+    }
+    let some = || group("some");
+    for (who, request) in [
+        ("erin", Request::SetRole { conversation: some(), user: user("bob"), role: Role::Admin }),
+        ("bob", Request::SetTitle { conversation: some(), title: "The end".into() }),
+        ("erin", Request::DisbandGroup { conversation: some() }),
+        ("alice", Request::RevokeDevice { device: DeviceId::new("tablet").unwrap() }),
+    ] {
+        let reply = world.request(who, request);
+        assert!(matches!(reply, Reply::Done { .. }), "{reply:?}");
+    }
     world.engine.flush().unwrap();
 }
 
