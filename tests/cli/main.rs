@@ -6,6 +6,7 @@
 mod support;
 
 mod changes;
+mod large;
 mod look;
 mod receive;
 mod statuses;

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use roamd::{
-    client::{Client, ClientError, Page, Recipient},
+    client::{Client, ClientConfig, ClientError, Event, Page, Recipient, Wishes},
     limits::Limits,
     refusal::ErrorCode,
     wire::proto,
@@ -63,6 +63,112 @@ async fn every_request_has_its_helper() {
     assert_eq!(bob.leave(&group).await.map(|_| ()).ok(), Some(()));
     assert!(!alice.pull(0, 0).await.unwrap().entries.is_empty());
     server.stop().await;
+}
+
+#[tokio::test]
+async fn every_request_that_changes_what_is_there_has_its_helper() {
+    let mut server = Server::start(Limits::default());
+    let mut alice = server.connect("alice", "laptop").await;
+    let mut bob = server.connect("bob", "phone").await;
+    catch_up(&mut alice).await;
+    catch_up(&mut bob).await;
+    let create = proto::CreateGroup { user_ids: vec!["bob".into()], ..Default::default() };
+    let group = alice.create_group(create).await.unwrap().conversation_id;
+    let to = || Recipient::conversation(&group);
+    for text in ["one", "two", "three", "four"] {
+        alice.send(to(), "text/plain", text).await.unwrap();
+    }
+    alice.edit(&group, 1, "text/plain", "uno", Some(0)).await.unwrap();
+    let error = alice.edit(&group, 1, "text/plain", "eins", Some(0)).await.unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::Conflict));
+    assert!(alice.recall(&group, 2).await.unwrap().inbox_seq > 0);
+    assert_eq!(alice.recall(&group, 2).await.unwrap().inbox_seq, 0);
+    alice.delete_for_all(&group, 3).await.unwrap();
+    bob.delete_for_me(&group, vec![4]).await.unwrap();
+    let changes = bob.mutations(&group, 0, 0).await.unwrap();
+    let changed: Vec<_> = changes.mutations.iter().map(|it| it.mutation_seq).collect();
+    assert_eq!((changed, changes.complete), (vec![1, 2, 3], true));
+    let place = |seq| proto::MessageRef { conversation_id: group.clone(), history_seq: seq };
+    let items = bob.messages(vec![place(1), place(9)]).await.unwrap();
+    assert_eq!(items[0].message.as_ref().unwrap().content, "uno");
+    assert!(items[1].message.is_none() && !items[1].skipped);
+
+    bob.mark_read_visibly(&group, 4).await.unwrap();
+    let readers = alice.readers(&group, 1, Bytes::new(), 0).await.unwrap();
+    assert_eq!(readers.user_ids, ["bob"]);
+    bob.mark_unread(&group).await.unwrap();
+    bob.set_preferences(&group, Wishes { pinned: Some(true), ..Wishes::default() }).await.unwrap();
+    bob.clear(&group, 1).await.unwrap();
+    let found = bob.conversations_by_id(vec![group.clone()]).await.unwrap().remove(0).unwrap();
+    assert!(found.marked_unread && found.preferences.unwrap().pinned());
+    assert_eq!(found.visible_first_seq, 2);
+
+    let id = alice.next_client_message_id();
+    alice.cancel_send(id).await.unwrap();
+    let error = alice.send_with_id(id, to(), "text/plain", "late").await.unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::Gone));
+    alice.set_title(&group, "lunch").await.unwrap();
+    alice.set_role(&group, "bob", proto::Role::Admin).await.unwrap();
+    alice.disband(&group).await.unwrap();
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn presence_typing_and_devices() {
+    let mut server = Server::start(Limits::default());
+    let mut alice = server.connect("alice", "laptop").await;
+    catch_up(&mut alice).await;
+    let here = alice.send(Recipient::user("bob"), "x", "hi").await.unwrap().conversation_id;
+    assert!(alice.subscribe_presence(vec!["bob".into()]).await.unwrap().is_empty());
+    let config = ClientConfig { background: true, ..server.config("bob", "phone") };
+    let mut bob = Client::connect(config).await.unwrap();
+    catch_up(&mut bob).await;
+    let background = proto::PresenceState::Background;
+    assert_eq!(presence(&mut alice).await, ("phone".to_owned(), background));
+    bob.set_background(false).await.unwrap();
+    assert_eq!(presence(&mut alice).await.1, proto::PresenceState::Online);
+    bob.send_ephemeral(&here, "typing", "").await.unwrap();
+    loop {
+        if let Event::Ephemeral(push) = within(alice.next_event()).await.unwrap() {
+            assert_eq!((push.sender.as_str(), push.content_type.as_str()), ("bob", "typing"));
+            break;
+        }
+    }
+    let tablet = server.connect("bob", "tablet").await;
+    let devices = tablet.devices().await.unwrap();
+    assert_eq!(devices.iter().filter(|it| it.device_id == "phone").count(), 1);
+    tablet.kick_device("phone").await.unwrap();
+    let error = loop {
+        match within(bob.next_event()).await {
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+    };
+    let ClientError::GoAway(bye) = error else { panic!("{error}") };
+    assert_eq!(bye.reason(), proto::GoAwayReason::Kicked);
+    alice.unsubscribe_presence(vec!["bob".into()]).await.unwrap();
+    tablet.revoke_device("phone").await.unwrap();
+    let error = tablet.kick_device("phone").await.unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::NotFound));
+    let notice = proto::SendNotice {
+        to: Some(proto::send_notice::To::Everyone(true)),
+        content_type: "text/plain".into(),
+        content: "buy".into(),
+        client_request_id: 0,
+    };
+    let error = tablet.send_notice(notice).await.unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::ForbiddenScope));
+    tablet.register_push("apns", "0a").await.unwrap();
+    server.stop().await;
+}
+
+async fn presence(client: &mut Client) -> (String, proto::PresenceState) {
+    loop {
+        if let Event::Presence(devices) = within(client.next_event()).await.unwrap() {
+            let last = devices.last().unwrap();
+            return (last.device_id.clone(), last.state());
+        }
+    }
 }
 
 #[tokio::test]

@@ -23,7 +23,7 @@ use crate::{
 /// Events that are printed at once, and remembered at once.
 const EVENTS_AT_ONCE: usize = 64;
 /// How long to wait for more before looking whether everything is there.
-const GLANCE: Duration = Duration::from_millis(20);
+pub(super) const GLANCE: Duration = Duration::from_millis(20);
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \

@@ -6,14 +6,16 @@ use std::sync::{
 };
 
 use clap::Args;
+use tokio::time::timeout;
 
 use super::{
     Failure, device_state,
     login::{Asking, Login},
+    recv::GLANCE,
 };
 use crate::{
     cli::output::{Fields, Output},
-    client::{Client, ClientConfig, Event, Inbox, Position, Trace, Tracer},
+    client::{Client, ClientConfig, Event, Inbox, LargeNews, Position, Trace, Tracer},
     wire::proto,
 };
 
@@ -42,9 +44,12 @@ struct Counts {
 pub(super) async fn run(login: &Login, args: &SyncArgs, output: Output) -> Result<(), Failure> {
     let device = login.receiving_device();
     let asking = login.asking().await;
-    let position = match args.from {
-        None => device_state::look(&login.server, &login.user, device)?.position(),
-        Some(seq) => Some(Position { epoch: epoch(login, &asking).await?, seq }),
+    let (position, large) = match args.from {
+        None => {
+            let known = device_state::look(&login.server, &login.user, device)?;
+            (known.position(), known.large())
+        }
+        Some(seq) => (Some(Position { epoch: epoch(login, &asking).await?, seq }), Vec::new()),
     };
     let counts = Arc::new(Counts::default());
     let (count, trace) = (Arc::clone(&counts), args.trace);
@@ -64,10 +69,18 @@ pub(super) async fn run(login: &Login, args: &SyncArgs, output: Output) -> Resul
         }
     });
     let config = login.follows(&asking.device, Inbox::Follow(position));
-    let mut client = Client::connect(ClientConfig { tracer: Some(tracer), ..config }).await?;
-    let (mut entries, mut conversations, mut welcome) = (0u64, None, proto::Welcome::default());
-    let caught_up = loop {
-        match client.next_event().await? {
+    let config = ClientConfig { tracer: Some(tracer), large, ..config };
+    let mut client = Client::connect(config).await?;
+    let (mut entries, mut large_messages, mut conversations) = (0u64, 0u64, None);
+    let (mut welcome, mut caught_up) = (proto::Welcome::default(), None);
+    loop {
+        let status = client.status();
+        if caught_up.is_some() && status.large_behind == 0 && status.events_waiting == 0 {
+            break;
+        }
+        // What is missing of large groups may come to an end without an event.
+        let Ok(event) = timeout(GLANCE, client.next_event()).await else { continue };
+        match event? {
             Event::Connected(said) => welcome = *said,
             Event::Entry { seq, entry } => {
                 entries += 1;
@@ -77,11 +90,15 @@ pub(super) async fn run(login: &Login, args: &SyncArgs, output: Output) -> Resul
                     output.stream(&[(format!("  {seq:<10} {line}"), fields)]);
                 }
             }
+            Event::Large(event) => {
+                large_messages += u64::from(matches!(event.news, LargeNews::Message(_)));
+            }
             Event::Snapshot(snapshot) => conversations = Some(snapshot.conversations.len()),
-            Event::CaughtUp(state) => break *state,
+            Event::CaughtUp(state) => caught_up = Some(*state),
             _ => {}
         }
-    };
+    }
+    let caught_up = caught_up.unwrap_or_default();
     client.close().await?;
     let verdict = welcome.verdict().as_str_name().trim_start_matches("VERDICT_").to_owned();
     let total = |count: &AtomicU64| count.load(Ordering::Relaxed);
@@ -92,6 +109,7 @@ pub(super) async fn run(login: &Login, args: &SyncArgs, output: Output) -> Resul
         ("epoch", format!("{:016x}", welcome.epoch).into()),
         ("verdict", verdict.into()),
         ("entries", entries.into()),
+        ("large_messages", large_messages.into()),
         ("batches", total(&counts.batches).into()),
         ("bytes", total(&counts.bytes).into()),
         ("acks", total(&counts.acks).into()),
