@@ -171,4 +171,39 @@ mod tests {
         }
         assert_eq!(Place::of_key(&[&key[..], b"x"].concat().into()), None);
     }
+
+    /// The rows of `docs/storage.md`, byte by byte.
+    #[test]
+    fn stored_bytes_are_these() {
+        let at = Timestamp::from_millis;
+        let target = Target {
+            provider: "p".into(),
+            token: "tk".into(),
+            registered: at(300),
+            attended: true,
+        };
+        assert_eq!(&target.encode()[..], b"\x01\x01\xac\x02\x01p\x02tk");
+        let wanted = Wanted {
+            id: 7,
+            kind: Kind::Recalled,
+            seq: HistorySeq::new(5),
+            entry: InboxSeq::new(6),
+            mention: true,
+            since: at(1),
+            due: at(2),
+            attempts: 3,
+        };
+        let shown = Shown { seq: HistorySeq::new(5), at: at(4) };
+        let outbox = Outbox { wanted: Some(wanted), shown: Some(shown) };
+        assert_eq!(&outbox.encode()[..], b"\x01\x07\x03\x07\x05\x06\x01\x02\x03\x05\x04");
+        let round = Round {
+            started: at(1),
+            upto: HistorySeq::new(2),
+            newest: HistorySeq::new(3),
+            recalled: true,
+            running: true,
+            after: UserId::new("u").ok(),
+        };
+        assert_eq!(&round.encode()[..], b"\x01\x07\x01\x02\x03\x01u");
+    }
 }

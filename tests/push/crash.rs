@@ -93,9 +93,12 @@ fn badges_and_jobs_survive_kills() {
 }
 
 /// Jobs that wait are told by the next process, the newest of each conversation.
+/// `ROAMD_PUSH_KILLS=100` makes it so many rounds.
 #[test]
 fn what_waits_is_told_after_a_kill() {
-    for seed in 1..=3_u64 {
+    let kills = std::env::var("ROAMD_PUSH_KILLS").map_or(3, |count| count.parse().unwrap());
+    for seed in 1..=kills {
+        println!("seed {seed}");
         let mut dice = Dice(seed);
         let mut world = World::start();
         let users = ["bob", "carol", "dave", "erin"];

@@ -30,7 +30,7 @@ fn every_field_is_described() {
         let named = format!("`{field}`");
         let described =
             |row: &&str| row.split('|').nth(1).is_some_and(|cell| cell.contains(&named));
-        assert!(rows.iter().any(|row| described(&row)), "{field}");
+        assert!(rows.iter().any(|row| described(row)), "{field}");
     }
     for name in ["READ", "RECALLED", "roamd-timestamp", "roamd-signature", "roamd-job"] {
         assert!(text.contains(name), "{name}");

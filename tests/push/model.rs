@@ -88,7 +88,7 @@ impl World {
             segment_bytes: 256 << 10,
             cache_bytes: 8 << 20,
             checkpoint_interval: Duration::from_secs(3600),
-            ..StoreConfig::new(&folder.path().join("data"))
+            ..StoreConfig::new(folder.path().join("data"))
         };
         let start = Instant::now();
         let now = Now { wall: Timestamp::from_millis(1_800_000_000_000), mono: start };
@@ -311,9 +311,11 @@ impl World {
         let verdict = match mood {
             0 | 1 => Verdict::Failed(Duration::ZERO),
             _ => {
+                let there = it.session.is_some_and(|(_, background)| !background);
                 match job.kind {
-                    Kind::Message => it.accepted.insert(c, job.seq.number()),
-                    Kind::Read | Kind::Recalled => it.accepted.remove(&c),
+                    // While a device is there, what it shows is its own affair.
+                    Kind::Message if !there => it.accepted.insert(c, job.seq.number()),
+                    _ => it.accepted.remove(&c),
                 };
                 Verdict::Accepted
             }
@@ -460,10 +462,9 @@ impl World {
     /// The hook takes everything until nothing more comes.
     fn settle(&mut self) {
         self.moody = false;
-        for number in 0..DEVICES.len() {
+        for (number, (name, _)) in DEVICES.into_iter().enumerate() {
             self.attach(number, false);
             // The application takes away what is not true.
-            let name = DEVICES[number].0;
             let untrue = |c: usize, seq: u64, world: &Self| {
                 seq <= world.read.get(&(name, c)).copied().unwrap_or(0)
                     || world.messages[c][seq as usize - 1].gone.contains(name)

@@ -51,6 +51,7 @@ impl Engine {
                 Err(error @ (StoreError::Damaged(_) | StoreError::TooLarge { .. })) => {
                     let Place { user, device, conversation } = &place;
                     tracing::error!(%error, %user, %device, %conversation, "a push is given up");
+                    self.abandon_ids();
                     let mut commit = Commit::new();
                     self.put_outbox(place, &Outbox::default(), &mut commit);
                     self.writer.stage(&commit)?;

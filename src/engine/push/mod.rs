@@ -205,7 +205,8 @@ impl Engine {
         user: &UserId,
         device: &DeviceId,
     ) -> Result<(), StoreError> {
-        spared(self.note_attendance(now, user, device))
+        let done = self.note_attendance(now, user, device);
+        self.spared(done)
     }
 
     fn note_attendance(
@@ -300,15 +301,21 @@ impl Engine {
         let waiting = self.cursors.get(&(user.clone(), device.clone())).copied();
         Ok(row.max(waiting.unwrap_or_default()))
     }
-}
 
-/// What is damaged costs a notification, not the request that called for it.
-fn spared(done: Result<(), StoreError>) -> Result<(), StoreError> {
-    match done {
-        Err(error @ StoreError::Damaged(_)) => {
-            tracing::error!(%error, "devices are not told by the push hook");
-            Ok(())
+    /// What is damaged costs a notification, not the request that called for it.
+    fn spared(&mut self, done: Result<(), StoreError>) -> Result<(), StoreError> {
+        match done {
+            Err(error @ StoreError::Damaged(_)) => {
+                tracing::error!(%error, "devices are not told by the push hook");
+                self.abandon_ids();
+                Ok(())
+            }
+            done => done,
         }
-        done => done,
+    }
+
+    /// The commit that reserved ids may be the one that was not staged.
+    fn abandon_ids(&mut self) {
+        self.reserved_ids = self.next_id;
     }
 }

@@ -2,12 +2,9 @@
 
 use hashbrown::HashSet;
 
-use super::{
-    super::{
-        Engine, Now,
-        open::{self, Open},
-    },
-    spared,
+use super::super::{
+    Engine, Now,
+    open::{self, Open},
 };
 use crate::{
     conversation::Preference,
@@ -186,7 +183,8 @@ impl Engine {
         id: &ConversationId,
         read_seq: HistorySeq,
     ) -> Result<(), StoreError> {
-        spared(self.read_by_user(now, user, id, read_seq))
+        let done = self.read_by_user(now, user, id, read_seq);
+        self.spared(done)
     }
 
     fn read_by_user(
@@ -226,7 +224,8 @@ impl Engine {
         open: &Open,
         seq: HistorySeq,
     ) -> Result<(), StoreError> {
-        spared(self.gone_for_all(now, id, open, seq))
+        let done = self.gone_for_all(now, id, open, seq);
+        self.spared(done)
     }
 
     fn gone_for_all(
@@ -261,7 +260,8 @@ impl Engine {
         id: &ConversationId,
         seqs: &[HistorySeq],
     ) -> Result<(), StoreError> {
-        spared(self.hidden_by_user(now, user, id, seqs))
+        let done = self.hidden_by_user(now, user, id, seqs);
+        self.spared(done)
     }
 
     fn hidden_by_user(

@@ -107,6 +107,7 @@ impl Engine {
             Ok(after) => round.advance(after),
             Err(error @ StoreError::Damaged(_)) => {
                 tracing::error!(%error, conversation = %id, "members of a conversation are not told");
+                self.abandon_ids();
                 commit = Commit::new();
                 round.advance(None);
             }
@@ -130,7 +131,7 @@ impl Engine {
         let after = round.after.as_ref();
         let start =
             after.map_or(0, |after| open.members.partition_point(|(user, _)| user <= after));
-        let slice = open.members.iter().skip(start).take(PUSH_ROUND_MEMBERS);
+        let mut slice = open.members.iter().skip(start).take(PUSH_ROUND_MEMBERS);
         let mut done = 0;
         for (user, _) in slice.clone() {
             done += 1;
@@ -141,7 +142,7 @@ impl Engine {
             }
         }
         let more = start + done < open.members.len();
-        Ok(slice.last().filter(|_| more).map(|(user, _)| user.clone()))
+        Ok(slice.next_back().filter(|_| more).map(|(user, _)| user.clone()))
     }
 
     fn push_member(
