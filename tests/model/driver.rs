@@ -15,6 +15,7 @@ use roamd::{
     id::{Epoch, UserId},
     inbox,
     limits::Limits,
+    push::{Job, Outcome as PushOutcome, Settings, Verdict},
     refusal::{ErrorCode, Refusal},
     reply::Reply,
     request::Request,
@@ -59,6 +60,10 @@ pub struct Driver {
     shown: VecDeque<String>,
     steps: u64,
     talk: bool,
+    /// There is a push hook.
+    hook: Option<Settings>,
+    /// Jobs that are with it.
+    out: Vec<Job>,
     /// What totals and positions were when timers ran since the last flush.
     totals: Vec<BTreeMap<UserId, (u64, InboxSeq)>>,
     /// How often each kind of answer came.
@@ -89,6 +94,14 @@ impl Driver {
             new_epoch: epoch,
             ..StoreConfig::new(dir.path())
         };
+        let hook = dice.chance(1, 2).then(|| Settings {
+            delay: Duration::from_secs(*dice.pick(&[0, 1, 5])),
+            expiry: Duration::from_secs(*dice.pick(&[30, 86_400])),
+            retry_first: Duration::from_millis(500),
+            retry_max: Duration::from_secs(4),
+            large_interval: Duration::from_secs(1),
+            include_content: dice.chance(1, 2),
+        });
         let shell = Shell::new(limits.clone())?;
         let model = Model::new(limits, epoch);
         let mut driver = Self {
@@ -107,6 +120,8 @@ impl Driver {
             not_found: None,
             shown: VecDeque::new(),
             steps: 0,
+            hook,
+            out: Vec::new(),
             totals: Vec::new(),
             tally: BTreeMap::new(),
         };
@@ -183,8 +198,14 @@ impl Driver {
         let (store, writer) = Store::open(&self.config).map_err(|e| format!("open: {e}"))?;
         same("epoch", &store.epoch(), &self.model.epoch)?;
         let limits = self.model.limits.clone();
-        let engine =
-            Engine::new(writer, store.epoch(), limits, self.now).map_err(|e| e.to_string())?;
+        let now = self.now;
+        let mut engine =
+            Engine::new(writer, store.epoch(), limits, now).map_err(|e| e.to_string())?;
+        if let Some(settings) = self.hook.clone() {
+            engine.set_push_hook(settings, now).map_err(|e| e.to_string())?;
+        }
+        // What was out when the process ended is told again.
+        self.out.clear();
         self.store = Some(store);
         self.engine = Some(engine);
         Ok(())
@@ -252,6 +273,10 @@ impl Driver {
             self.note_totals();
             self.model.on_timer(now);
             self.note_totals();
+            if self.hook.is_some() {
+                // Jobs are made by timers: what they tell is looked at on the spot.
+                self.flush()?;
+            }
             self.time_out()?;
             self.pump()?;
             let (engine, model) = (self.engine().deadline(), self.model.deadline());
@@ -271,6 +296,39 @@ impl Driver {
         let model = &self.model;
         let total = |user: UserId| (user.clone(), (model.unread_total(&user), model.head(&user)));
         self.totals.push(plan::users().into_iter().map(total).collect());
+    }
+
+    /// After a flush: what the hook is to say, and what became of what it was to say before.
+    fn push_jobs(&mut self, jobs: Vec<Job>) -> Result<(), Found> {
+        for job in jobs {
+            self.model.check_job(&job)?;
+            if self.out.iter().any(|out| out.place == job.place) {
+                return Err(format!("two jobs for one place at once: {job:?}"));
+            }
+            *self.tally.entry(format!("job: {:?}", job.kind)).or_default() += 1;
+            self.note(format!("job {job:?}"));
+            self.out.push(job);
+        }
+        let now = self.now;
+        for job in std::mem::take(&mut self.out) {
+            let verdict = match self.plan.dice.below(12) {
+                0..=5 => {
+                    self.out.push(job);
+                    continue;
+                }
+                6..=8 => Verdict::Accepted,
+                9 => Verdict::Rejected,
+                _ => Verdict::Failed(Duration::from_millis(self.plan.dice.below(3_000))),
+            };
+            self.note(format!("{verdict:?}: {:?}", job.place));
+            if verdict == Verdict::Rejected {
+                self.model.push_rejected(&job);
+            }
+            *self.tally.entry(format!("job: {verdict:?}").split('(').next().unwrap_or("").into()).or_default() += 1;
+            let outcome = PushOutcome { place: job.place, id: job.id, verdict };
+            self.engine().settle_push(now, &outcome).map_err(|e| e.to_string())?;
+        }
+        Ok(())
     }
 
     /// After a flush: totals that large conversations have moved.
@@ -330,6 +388,7 @@ impl Driver {
                 self.deliver(origin, outcome);
             }
         }
+        self.push_jobs(effects.jobs)?;
         self.tell_large(&effects.large);
         self.tell_totals(effects.totals)?;
         self.tell_news(told);

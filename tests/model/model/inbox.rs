@@ -79,9 +79,11 @@ impl Model {
             EntryKind::Mode { conversation, large, from } => {
                 EntryView::Mode { time, conversation, large, from }
             }
-            other @ (EntryKind::Notice { .. } | EntryKind::Unknown) => {
-                unreachable!("the model writes no such entries: {other:?}")
+            EntryKind::Notice { notice } => {
+                let notice = self.notices[notice.number() as usize - 1].clone();
+                EntryView::Notice { time, notice }
             }
+            EntryKind::Unknown => unreachable!("the model writes no unknown entries"),
         }
     }
 }

@@ -1,12 +1,15 @@
 //! Messages go in, and what was sent under a number stays what it is.
 
+use std::sync::Arc;
+
+use bytes::Bytes;
 use roamd::{
     engine::{Caller, Now},
     id::{ClientMessageId, ConversationId},
     message::{ConversationKind, Draft, EntryKind, HistoryPolicy, Message, Role},
     refusal::ErrorCode,
     reply::Reply,
-    request::Destination,
+    request::{Destination, NoticeTo},
     seq::HistorySeq,
     time::Timestamp,
 };
@@ -17,6 +20,7 @@ use super::{Chosen, Model, Outcome, members::Creation, nothing, refused};
 pub(super) enum Payload {
     Message(ConversationId, Draft),
     Group(Creation),
+    Notice(NoticeTo, Arc<str>, Bytes),
     /// The number is used up.
     Cancelled,
 }
@@ -128,7 +132,7 @@ impl Model {
                 nothing()
             }
             Ok(Some(Accepted { payload: Payload::Cancelled, .. })) => nothing(),
-            Ok(Some(Accepted { payload: Payload::Group(_), .. })) => {
+            Ok(Some(Accepted { payload: Payload::Group(_) | Payload::Notice(..), .. })) => {
                 refused(ErrorCode::IdempotencyConflict)
             }
             Ok(Some(Accepted { reply: Reply::SendAck { conversation, seq, .. }, .. })) => {

@@ -11,6 +11,7 @@ mod lists;
 mod members;
 mod messages;
 mod mutations;
+mod notices;
 mod own;
 mod presence;
 mod reads;
@@ -30,7 +31,7 @@ use roamd::{
     limits::Limits,
     message::{ConversationKind, HistoryPolicy, Message, Preferences, Role},
     refusal::{ErrorCode, Refusal},
-    reply::{ConversationUnread, Reply},
+    reply::{ConversationUnread, NoticeView, Reply},
     request::{LargeCursor, Request},
     seq::InboxSeq,
     time::Timestamp,
@@ -226,6 +227,8 @@ pub struct Model {
     accepted: BTreeMap<(UserId, DeviceId), BTreeMap<u64, Accepted>>,
     message_ids: BTreeSet<MessageId>,
     latest: Timestamp,
+    /// Notice `n` is at `n - 1`.
+    pub notices: Vec<NoticeView>,
     /// What those who are online are told after the next flush.
     pub news: News,
     // Lost in a crash, and allowed to be.
@@ -264,6 +267,7 @@ impl Model {
             accepted: BTreeMap::new(),
             message_ids: BTreeSet::new(),
             latest: Timestamp::default(),
+            notices: Vec::new(),
             news: News::default(),
             sessions: Sessions::default(),
             seen: BTreeMap::new(),
@@ -370,6 +374,13 @@ impl Model {
             }
             Request::SendEphemeral { conversation, content_type, content } => {
                 self.ephemeral(caller, conversation, content_type, content)
+            }
+            Request::SendNotice { to, client_id, content_type, content } => {
+                let what = (Arc::clone(content_type), content.clone());
+                self.notice(now, caller, to, *client_id, what, chosen)
+            }
+            Request::RegisterPush { provider, token } => {
+                self.register_push(caller, provider, token)
             }
             Request::KickDevice { device } => self.kick(now, caller, device),
             Request::RevokeDevice { device } => self.revoke(now, caller, device),

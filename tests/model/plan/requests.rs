@@ -7,7 +7,7 @@ use roamd::{
     engine::{Caller, Command},
     id::{ClientMessageId, ConversationId, Epoch, UserId},
     message::{Draft, HistoryPolicy, MessageFlags, Role},
-    request::{Destination, Direction, Position, PreferencesChange, Request},
+    request::{Destination, Direction, NoticeTo, Position, PreferencesChange, Request},
     seq::{HistorySeq, InboxSeq, MutationSeq},
     time::Timestamp,
 };
@@ -58,9 +58,11 @@ enum What {
     Devices,
     Kick,
     Revoke,
+    Notice,
+    Register,
 }
 
-const WEIGHTS: [(u64, What); 40] = [
+const WEIGHTS: [(u64, What); 42] = [
     (60, What::Send),
     (12, What::Again),
     (6, What::Otherwise),
@@ -101,6 +103,8 @@ const WEIGHTS: [(u64, What); 40] = [
     (4, What::Devices),
     (2, What::Kick),
     (1, What::Revoke),
+    (6, What::Notice),
+    (8, What::Register),
 ];
 
 impl Plan {
@@ -239,6 +243,26 @@ impl Plan {
                 content_type: "typing".into(),
                 content: Bytes::from_static(b"..."),
             },
+            What::Notice => {
+                let caller = Caller { admin: self.dice.chance(3, 4), ..caller };
+                let to = match self.dice.below(4) {
+                    0 => NoticeTo::Everyone,
+                    1 => NoticeTo::User(self.anybody()),
+                    _ => NoticeTo::Conversation(self.conversation(model, &caller.user)),
+                };
+                let client_id = self.client_id(model, &caller);
+                self.contents += 1;
+                let content = format!("notice {}", self.contents).into_bytes();
+                let content = Bytes::from(content);
+                let content_type = "text/plain".into();
+                let request = Request::SendNotice { to, client_id, content_type, content };
+                self.attempt(&caller, &request);
+                return Step::Do(caller, Command::Request(request));
+            }
+            What::Register => Request::RegisterPush {
+                provider: "hook".into(),
+                token: Arc::from(*self.dice.pick(&["", "one", "two", "two"])),
+            },
             What::Devices => Request::ListDevices,
             What::Kick => Request::KickDevice { device: self.device(model) },
             What::Revoke => Request::RevokeDevice { device: self.device(model) },
@@ -326,7 +350,10 @@ impl Plan {
     }
 
     pub(super) fn attempt(&mut self, caller: &Caller, request: &Request) {
-        if matches!(request, Request::Send { .. } | Request::CreateGroup { .. }) {
+        if matches!(
+            request,
+            Request::Send { .. } | Request::CreateGroup { .. } | Request::SendNotice { .. }
+        ) {
             self.attempts.push((caller.clone(), request.clone()));
         }
     }
@@ -344,6 +371,7 @@ impl Plan {
                     _ => draft.flags.silent = !draft.flags.silent,
                 },
                 Request::CreateGroup { users, .. } => users.push(user("ab")),
+                Request::SendNotice { content, .. } => *content = Bytes::from_static(b"other"),
                 _ => {}
             }
         }
