@@ -76,6 +76,8 @@ pub(super) fn only_reads(command: &Command) -> bool {
                 | Request::RevokeDevice { .. }
                 | Request::RegisterPush { .. }
                 | Request::SendNotice { .. }
+                | Request::SetPresence { .. }
+                | Request::KickDevice { .. }
         ),
     }
 }

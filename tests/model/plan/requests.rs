@@ -103,8 +103,8 @@ const WEIGHTS: [(u64, What); 42] = [
     (4, What::Devices),
     (2, What::Kick),
     (1, What::Revoke),
-    (6, What::Notice),
-    (8, What::Register),
+    (8, What::Notice),
+    (16, What::Register),
 ];
 
 impl Plan {
@@ -261,7 +261,7 @@ impl Plan {
             }
             What::Register => Request::RegisterPush {
                 provider: "hook".into(),
-                token: Arc::from(*self.dice.pick(&["", "one", "two", "two"])),
+                token: Arc::from(*self.dice.pick(&["", "one", "two", "two", "two", "two"])),
             },
             What::Devices => Request::ListDevices,
             What::Kick => Request::KickDevice { device: self.device(model) },
