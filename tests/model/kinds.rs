@@ -164,7 +164,6 @@ pub const KINDS: &[&str] = &[
     "job: Failed",
     "job: Message",
     "job: Read",
-    "job: Recalled",
     "job: Rejected",
     "large: a place",
     "push: change",
