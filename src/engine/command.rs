@@ -53,6 +53,22 @@ pub enum Command {
     Request(Request),
 }
 
+impl Command {
+    /// Whether the answer tells the user's unread total.
+    pub(super) fn tells_total(&self) -> bool {
+        match self {
+            Self::Attach { .. } | Self::Resume(_) | Self::CaughtUp => true,
+            Self::Request(request) => matches!(
+                request,
+                Request::MarkRead { .. }
+                    | Request::GetUnread { .. }
+                    | Request::ListConversations { .. }
+            ),
+            Self::Detach | Self::Cursor(_) => false,
+        }
+    }
+}
+
 /// The outcome of the version compare.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Compared {

@@ -163,7 +163,9 @@ impl Engine {
         caller: &Caller,
         command: &Command,
     ) -> Result<Answer, StoreError> {
-        self.may_tell_total(&caller.user);
+        if command.tells_total() {
+            self.may_tell_total(&caller.user);
+        }
         let mut outcome = self.dispatch(now, caller, command);
         if matches!(outcome, Err(Stop::Store(StoreError::Conflict))) {
             // Something cached was out of date. Look again, once.

@@ -94,8 +94,15 @@ impl Engine {
         }
         let mut large = Vec::new();
         for (id, own) in self.memberships(&caller.user)? {
-            if own.is_member() && !id.is_direct() && self.cache.is_large(&self.writer, &id)? {
-                large.push(id);
+            if !own.is_member() || id.is_direct() {
+                continue;
+            }
+            match self.cache.is_large(&self.writer, &id) {
+                Ok(true) => large.push(id),
+                Ok(false) => {}
+                // One damaged row does not keep a user out of everything else.
+                Err(StoreError::Damaged(error)) => tracing::error!(error, %id, "not listened to"),
+                Err(error) => return Err(error),
             }
         }
         let user = User { sessions: vec![caller.session], ..User::default() };
@@ -122,7 +129,17 @@ impl Engine {
     pub(super) fn large_ends(&mut self, user: &UserId) -> Result<Vec<LargeCursor>, StoreError> {
         let Some(there) = self.large.users.get(user) else { return Ok(Vec::new()) };
         let ids: Vec<ConversationId> = there.large.iter().cloned().collect();
-        ids.iter().map(|id| self.large_end(id)).collect()
+        let mut ends = Vec::with_capacity(ids.len());
+        for id in ids {
+            match self.large_end(&id) {
+                Ok(end) => ends.push(end),
+                Err(StoreError::Damaged(error)) => {
+                    tracing::error!(error, %id, "its end is unknown")
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(ends)
     }
 
     fn large_end(&mut self, id: &ConversationId) -> Result<LargeCursor, StoreError> {
