@@ -397,7 +397,7 @@ fn a_device_that_reads_slowly_catches_up_anew() {
 #[test]
 fn a_policy_holds_in_large_groups() {
     let mut daemon = daemon();
-    let mut online = vec![daemon.login("u0", "phone"), daemon.login("u7", "phone")];
+    let mut online = ["u0", "u7"].map(|user| daemon.login(user, "phone"));
     for (number, policy, last_n, first) in [
         (10, HistoryPolicy::SinceJoin, 0, 4),
         (20, HistoryPolicy::LastN, 2, 2),

@@ -222,6 +222,29 @@ fn histories_and_inboxes_that_do_not_agree_are_found() {
     check(|_, commit| commit.delete(Table::Counter, MESSAGE_IDS.into()), &[FindingKind::MessageId]);
 }
 
+/// Which way messages go stands in the row and in every member's inbox.
+#[test]
+fn modes_that_do_not_agree_are_found() {
+    let large = |reader: &Reader, commit: &mut Commit, id: &ConversationId| {
+        let key = conversation_key(id);
+        let row = reader.row(Table::Conversation, &key).unwrap().unwrap();
+        let row = Conversation { large: true, ..Conversation::decode(row).unwrap() };
+        commit.put(Table::Conversation, key, row.encode());
+    };
+    let mode = |commit: &mut Commit, name: &str, from: u64| {
+        let from = HistorySeq::new(from);
+        let kind = EntryKind::Mode { conversation: direct(), large: true, from };
+        let entry = Entry { time: Timestamp::from_millis(9), kind };
+        commit.append(LogKey::inbox(&user(name)), inbox::encode(&entry));
+    };
+    let wrong = [FindingKind::Membership, FindingKind::Delivery];
+    check(|reader, commit| large(reader, commit, &direct()), &wrong);
+    check(|reader, commit| large(reader, commit, &group("team")), &[FindingKind::Delivery]);
+    // From the seventh message on; there is none.
+    check(|_, commit| mode(commit, "bob", 7), &[]);
+    check(|_, commit| mode(commit, "bob", 8), &[FindingKind::Dangling, FindingKind::Delivery]);
+}
+
 #[test]
 fn devices_that_do_not_agree_are_found() {
     let phone = || DeviceId::new("phone").unwrap();

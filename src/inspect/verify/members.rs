@@ -5,6 +5,7 @@ use super::{Check, FindingKind, Place, Row, each_row};
 use crate::{
     conversation::{Conversation, Member, Membership},
     id::{ConversationId, UserId},
+    message::ConversationKind,
     seq::HistorySeq,
     store::{
         StoreError,
@@ -28,6 +29,10 @@ pub(super) fn check_conversations(check: &mut Check<'_>) -> Result<(), StoreErro
         })?;
         if members != row.member_count {
             let detail = format!("says {} members, has {members}", row.member_count);
+            check.add(FindingKind::Membership, Place::Conversation(id.clone()), detail);
+        }
+        if row.large && row.kind == ConversationKind::Direct {
+            let detail = "a direct conversation that is large";
             check.add(FindingKind::Membership, Place::Conversation(id), detail);
         }
         Ok(())
