@@ -15,7 +15,6 @@ use crate::wire::proto;
 /// kept. Of the others, which only tell the state, the oldest are dropped when a consumer takes none
 /// for long.
 #[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "nearly all events are entries")]
 pub enum Event {
     /// A session is open: the server's side of the version compare.
     Connected(Box<proto::Welcome>),

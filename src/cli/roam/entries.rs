@@ -74,7 +74,8 @@ fn told(kind: Option<&Kind>, output: Output) -> (&'static str, Fields, String) {
             let mut set: Vec<_> =
                 [(it.pinned(), "pinned"), (it.muted(), "muted"), (it.hidden(), "hidden")]
                     .iter()
-                    .filter_map(|(set, name)| set.then(|| (*name).to_owned()))
+                    .filter(|(set, _)| *set)
+                    .map(|(_, name)| (*name).to_owned())
                     .collect();
             if !draft.is_empty() {
                 set.push(format!("draft \"{}\"", harmless(&draft)));
