@@ -29,7 +29,7 @@ fn a_group_that_grows_and_shrinks_gives_every_message_once() {
     let created = desk.says("alice", &["group", "create", "crowd", "bob", "carol", "-o", "json"]);
     let group = lines(&created)[0]["conversation"].as_str().unwrap().to_owned();
     let recv = || messages(&desk.says("bob", &["recv", "-o", "jsonl"]));
-    assert_eq!(recv(), numbers(1..=0));
+    assert!(recv().is_empty());
     send(&desk, &group, 1..=5);
     desk.says("alice", &["group", "add", &group, "dave"]);
     send(&desk, &group, 6..=300);
@@ -51,7 +51,7 @@ fn a_group_that_grows_and_shrinks_gives_every_message_once() {
     let trace = desk.says("bob", &["sync", "--trace"]);
     assert!(trace.contains("> Fetch ") && trace.contains("a large group from #326 on"), "{trace}");
     assert_eq!(recv(), numbers(311..=330));
-    assert_eq!(recv(), numbers(1..=0));
+    assert!(recv().is_empty());
     let other = desk.says("bob", &["recv", "-o", "jsonl", "--device", "pi"]);
     assert_eq!(messages(&other).len(), 330, "a new device has what is unread");
     let unread = lines(&desk.says("bob", &["unread", "--explain", "-o", "json"]));
