@@ -12,7 +12,9 @@ use std::{
 };
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use roamd::wire::proto::{AddMembers, Direction, Hello, RemoveMembers, client_frame::Body};
+use roamd::wire::proto::{
+    AddMembers, ClientLimits, Direction, Hello, RemoveMembers, client_frame::Body,
+};
 
 use crate::{
     expect, group,
@@ -29,13 +31,17 @@ const STAYING: usize = 6;
 const MOVING: usize = 6;
 const LAST: &str = "the last message";
 
-/// Takes what comes until the last message is there, acking now and then.
+/// Takes what comes until there is enough, acking as it goes.
 fn follow(client: &mut Client, copy: &mut Copy, until: impl Fn(&Copy) -> bool) {
+    let mut acked = client.seq;
     client.wait("messages", |client| {
         copy.follow(client);
+        if client.seq > acked {
+            acked = client.seq;
+            client.ack(acked);
+        }
         until(copy).then_some(())
     });
-    client.ack(client.seq);
 }
 
 fn is_over(copy: &Copy) -> bool {
@@ -52,7 +58,8 @@ fn stay(mut client: Client, mut copy: Copy) -> Copy {
     copy
 }
 
-/// A device that connects, takes a few messages and is gone, sometimes without a word.
+/// A device that connects, takes a few messages and is gone, sometimes without a word. Some take so
+/// few entries without an ack that they fall behind while they are live.
 fn come_and_go(daemon: &Daemon, user: &str, mut copy: Copy, client: Client, seed: u64) -> Copy {
     let mut random = StdRng::seed_from_u64(seed);
     let mut client = Some(client);
@@ -61,7 +68,9 @@ fn come_and_go(daemon: &Daemon, user: &str, mut copy: Copy, client: Client, seed
         let mut session = client.take().unwrap_or_else(|| {
             let hello = daemon.greeting(user, "phone");
             let conversation_cursors = vec![copy.cursor()];
-            daemon.open(Hello { resume: Some(at), conversation_cursors, ..hello })
+            let max_unacked_entries = [0, 1, 3][(seed % 3) as usize];
+            let limits = Some(ClientLimits { max_unacked_entries, ..Default::default() });
+            daemon.open(Hello { resume: Some(at), conversation_cursors, limits, ..hello })
         });
         let next = copy.history_seq + random.random_range(1..12);
         follow(&mut session, &mut copy, |copy| copy.history_seq >= next || is_over(copy));
