@@ -270,3 +270,39 @@ async fn who_leaves_has_everything_up_to_then() {
     new.upto(&mut frank, 306).await;
     server.stop().await;
 }
+
+#[tokio::test]
+async fn restarts_of_the_daemon_under_traffic_lose_and_repeat_nothing() {
+    let mut server = Server::start(limits());
+    let mut device = Device::default();
+    let mut bob = Client::connect(device.config(server.config("bob", "phone"))).await.unwrap();
+    device.until(&mut bob, |device| device.position.is_some()).await;
+    let config = Device::default().config(server.config("alice", "laptop"));
+    let alice = Client::connect(config).await.unwrap();
+    let group = group(&alice, &["bob", "carol", "dave"]).await;
+    let (sender, id) = (alice.requests(), group.clone());
+    let sending = tokio::spawn(async move {
+        let mut acks = Vec::new();
+        for number in 1..=1500u64 {
+            let send = proto::Send {
+                to: Some(Recipient::conversation(&id).into()),
+                content_type: "text/plain".into(),
+                content: number.to_string().into(),
+                ..Default::default()
+            };
+            acks.push(sender.begin_send(send).await.unwrap());
+        }
+        for ack in acks {
+            within(ack).await.unwrap();
+        }
+    });
+    for round in 1..=3 {
+        device.upto(&mut bob, round * 200).await;
+        server.stop().await;
+        server.resume();
+    }
+    device.upto(&mut bob, 1500).await;
+    within(sending).await.unwrap();
+    assert!(device.texts.iter().all(|(seq, text)| *text == seq.to_string()));
+    server.stop().await;
+}
