@@ -13,11 +13,11 @@ use crate::{
     history::{self, Mutation},
     id::{ConversationId, UserId},
     inbox,
-    limits::{BATCH_BYTES_TARGET, HISTORY_PAGE_BYTES_DEFAULT},
+    limits::{BATCH_BYTES_TARGET, HISTORY_PAGE_BYTES_DEFAULT, HISTORY_PAGE_BYTES_MAX},
     message::{Entry, EntryKind, Message, MutationRef},
     notice,
     refusal::{ErrorCode, Refusal},
-    reply::{Batch, ConversationView, EntryView, PlacedMessage, Reply},
+    reply::{Batch, ConversationView, EntryView, MessageItem, PlacedMessage, Reply},
     request::Direction,
     seq::{HistorySeq, InboxSeq, MutationSeq, Span},
     store::{ReadLimit, Reader, StoreError, catalogue::LogKey},
@@ -301,13 +301,22 @@ fn messages(
 ) -> Result<Reply, StoreError> {
     let mut sights = Sights::new(reader, user);
     let mut items = Vec::with_capacity(places.len());
+    let mut bytes = 0;
     for place in places {
-        items.push(match place {
-            Some((conversation, seq)) => {
-                let sight = sights.of(conversation)?;
-                if sight.sees(*seq) { Some(sight.message(*seq)?) } else { None }
-            }
-            None => None,
+        let Some((conversation, seq)) = place else {
+            items.push(MessageItem::Absent);
+            continue;
+        };
+        let sight = sights.of(conversation)?;
+        items.push(if !sight.sees(*seq) {
+            MessageItem::Absent
+        } else if bytes >= HISTORY_PAGE_BYTES_MAX {
+            // What has no room in the answer is not read either.
+            MessageItem::Skipped
+        } else {
+            let message = sight.message(*seq)?;
+            bytes += message_weight(&message);
+            MessageItem::Found(message)
         });
     }
     Ok(Reply::MessageItems(items))

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 pub use self::view::{
     ConversationUnread, ConversationView, DevicePresence, DeviceView, EntryView, Ephemeral,
-    LargeNews, MemberView, NoticeView, PlacedMessage, PresenceState,
+    LargeNews, MemberView, MessageItem, NoticeView, PlacedMessage, PresenceState,
 };
 use crate::{
     id::{ClientMessageId, ConversationId, Epoch, MessageId, SessionId, UserId},
@@ -254,8 +254,8 @@ pub enum Reply {
         /// Nothing more for now.
         complete: bool,
     },
-    /// Messages asked for by place; none = not there or not for this user.
-    MessageItems(Vec<Option<PlacedMessage>>),
+    /// Messages asked for by place, in order.
+    MessageItems(Vec<MessageItem>),
     /// Who has read a message.
     ReaderPage {
         /// In order of id.

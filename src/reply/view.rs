@@ -59,6 +59,23 @@ impl PlacedMessage {
     }
 }
 
+/// What was found where a message was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MessageItem {
+    /// This.
+    Found(PlacedMessage),
+    /// Nothing, or nothing for this user.
+    Absent,
+    /// It was not looked at: there was no more room.
+    Skipped,
+}
+
+impl From<Option<PlacedMessage>> for MessageItem {
+    fn from(found: Option<PlacedMessage>) -> Self {
+        found.map_or(Self::Absent, Self::Found)
+    }
+}
+
 /// An inbox entry as a reader sees it: pointers joined with their rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EntryView {

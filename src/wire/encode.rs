@@ -11,7 +11,9 @@ use prost::Message;
 use crate::{
     limits::SERVER_FRAME_BYTES_MAX,
     refusal::{ErrorCode, Refusal, Retry},
-    reply::{Batch, ConversationUnread, DevicePresence, EntryView, PlacedMessage, Reply},
+    reply::{
+        Batch, ConversationUnread, DevicePresence, EntryView, MessageItem, PlacedMessage, Reply,
+    },
     seq::{InboxSeq, MutationSeq},
     wire::{
         frame::encode_delimited,
@@ -301,7 +303,7 @@ fn write_mutations(
 }
 
 /// Every item has its place; those that would not fit say so.
-fn write_items(req_id: u64, items: &[Option<PlacedMessage>], out: &mut BytesMut) {
+fn write_items(req_id: u64, items: &[MessageItem], out: &mut BytesMut) {
     let body = ItemsFields { items, bytes_max: SERVER_FRAME_BYTES_MAX - LIST_FRAME_BYTES };
     FrameFields { req_id, number: number::MESSAGE_ITEMS, body: &body }.write_delimited(out);
 }

@@ -12,7 +12,7 @@ use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, k
 
 use crate::{
     message::{MembershipAction, MembershipChange, MutationRef, Preferences},
-    reply::{EntryView, LargeNews, NoticeView, PlacedMessage},
+    reply::{EntryView, LargeNews, MessageItem, NoticeView, PlacedMessage},
     seq::{HistorySeq, InboxSeq, MutationSeq},
     wire::{
         proto,
@@ -448,7 +448,7 @@ pub(super) fn mutation_len(item: &(MutationSeq, PlacedMessage)) -> usize {
 
 /// `MessageItems` that take at most so many bytes.
 pub(super) struct ItemsFields<'a> {
-    pub items: &'a [Option<PlacedMessage>],
+    pub items: &'a [MessageItem],
     pub bytes_max: usize,
 }
 
@@ -458,7 +458,12 @@ impl Fields for ItemsFields<'_> {
         const EMPTY: usize = 4;
         let mut left = self.bytes_max.saturating_sub(self.items.len() * EMPTY);
         for item in self.items {
-            let whole = ItemFields { message: item.as_ref(), skipped: false };
+            let message = match item {
+                MessageItem::Found(message) => Some(message),
+                MessageItem::Absent | MessageItem::Skipped => None,
+            };
+            let skipped = *item == MessageItem::Skipped;
+            let whole = ItemFields { message, skipped };
             let mut more = Count(0);
             more.nested(1, &whole);
             let more = more.0.saturating_sub(EMPTY);

@@ -4,7 +4,10 @@ use std::thread;
 
 use roamd::{
     refusal::ErrorCode,
-    wire::proto::{Direction, FetchHistory, HistoryPage, MessageState, client_frame::Body},
+    wire::proto::{
+        Direction, FetchHistory, FetchMessages, HistoryPage, MessageRef, MessageState,
+        client_frame::Body,
+    },
 };
 
 use crate::{
@@ -165,4 +168,43 @@ fn many_large_replies_need_no_nudge() {
             assert_eq!(expect!(HistoryPage, bob.reply(req_id)).messages.len(), 8);
         }
     }
+}
+
+/// Cause: a small request made the server read two hundred large messages, of which a frame holds
+/// sixteen. Fix: what has no room is not read, and says so in its place.
+#[test]
+fn large_messages_fetched_by_place_come_a_few_at_a_time() {
+    let daemon = Daemon::start();
+    let mut alice = daemon.login("alice", "laptop");
+    let content = "x".repeat(60_000);
+    let mut acks = Vec::new();
+    for number in 1..=20 {
+        acks.push(alice.send(peer("bob"), number, &content));
+    }
+    let place =
+        |seq| MessageRef { conversation_id: acks[0].conversation_id.clone(), history_seq: seq };
+    let mut wanted: Vec<u64> = (1..=20).chain([99]).collect();
+    let mut found = Vec::new();
+    for _ in 0..3 {
+        let refs = wanted.iter().map(|seq| place(*seq)).collect();
+        let reply = alice.call(Body::FetchMessages(FetchMessages { refs }));
+        let items = expect!(MessageItems, reply).items;
+        assert_eq!(items.len(), wanted.len());
+        let mut skipped = Vec::new();
+        for (item, seq) in items.iter().zip(&wanted) {
+            match &item.message {
+                Some(message) => {
+                    assert_eq!((message.history_seq, message.content.len()), (*seq, 60_000));
+                    found.push(*seq);
+                }
+                // What is not there is never a matter of room.
+                None => assert_eq!(item.skipped, *seq != 99),
+            }
+            if item.skipped {
+                skipped.push(*seq);
+            }
+        }
+        wanted = skipped;
+    }
+    assert_eq!((found, wanted), ((1..=20).collect(), vec![]));
 }

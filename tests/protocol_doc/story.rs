@@ -11,7 +11,7 @@ use roamd::{
     },
     reply::{
         Batch, ConversationUnread, DevicePresence, DeviceView, EntryView, Ephemeral, LargeNews,
-        MemberOutcome, MemberView, NoticeView, PlacedMessage, PresenceState, Reply,
+        MemberOutcome, MemberView, MessageItem, NoticeView, PlacedMessage, PresenceState, Reply,
     },
     request::LargeCursor,
     seq::{HistorySeq, InboxSeq, MutationSeq, NoticeSeq},
@@ -167,7 +167,7 @@ fn changes() -> Vec<Example> {
             "MessageItems",
             "The second is not there: its item is empty. One that found no room would say `skipped`.",
             15,
-            &Reply::MessageItems(vec![Some(edited()), None]),
+            &Reply::MessageItems(vec![MessageItem::Found(edited()), MessageItem::Absent]),
         ),
     ]
 }

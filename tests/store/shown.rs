@@ -9,7 +9,7 @@ use roamd::{
     history::{self, Change, Mutated, Mutation},
     id::{ClientMessageId, ConversationId, DeviceId, MessageId, UserId},
     message::{HistoryPolicy, Message, MessageState, Role},
-    reply::{PlacedMessage, Reply},
+    reply::{MessageItem, PlacedMessage, Reply},
     seq::{HistorySeq, MutationSeq},
     store::{
         Commit, Reader,
@@ -43,7 +43,14 @@ fn fetched(
 ) -> Vec<Option<PlacedMessage>> {
     let places = seqs.map(|seq| Some((id.clone(), at(seq)))).collect();
     match completed(reader, user, Answer::Messages(places)) {
-        Reply::MessageItems(items) => items,
+        Reply::MessageItems(items) => items
+            .into_iter()
+            .map(|item| match item {
+                MessageItem::Found(message) => Some(message),
+                MessageItem::Absent => None,
+                MessageItem::Skipped => panic!("there was room"),
+            })
+            .collect(),
         other => panic!("{other:?}"),
     }
 }

@@ -2,7 +2,7 @@
 //! types write.
 
 use bytes::BytesMut;
-use proptest::{option, prelude::*};
+use proptest::prelude::*;
 use prost::Message as _;
 use roamd::{
     limits::SERVER_FRAME_BYTES_MAX,
@@ -89,7 +89,7 @@ proptest! {
     fn mutations_and_items_are_what_the_generated_types_write(
         req_id in values::number(),
         mutations in prop::collection::vec(values::mutation(), 0..12),
-        items in prop::collection::vec(option::of(values::placed()), 0..12),
+        items in prop::collection::vec(values::item(), 0..12),
         last in values::number(),
         complete in any::<bool>(),
     ) {

@@ -2,7 +2,7 @@
 
 use roamd::{
     message::{MembershipAction, MessageState, MutationRef, Role},
-    reply::{Batch, EntryView, LargeNews, PlacedMessage},
+    reply::{Batch, EntryView, LargeNews, MessageItem, PlacedMessage},
     seq::MutationSeq,
     wire::proto::{self, entry::Kind},
 };
@@ -221,10 +221,13 @@ pub fn mutations(
     }
 }
 
-pub fn items(items: &[Option<PlacedMessage>]) -> proto::MessageItems {
-    let one = |item: &Option<PlacedMessage>| proto::MessageItem {
-        message: item.as_ref().map(message),
-        skipped: false,
+pub fn items(items: &[MessageItem]) -> proto::MessageItems {
+    let one = |item: &MessageItem| match item {
+        MessageItem::Found(placed) => {
+            proto::MessageItem { message: Some(message(placed)), skipped: false }
+        }
+        MessageItem::Absent => proto::MessageItem::default(),
+        MessageItem::Skipped => proto::MessageItem { message: None, skipped: true },
     };
     proto::MessageItems { items: items.iter().map(one).collect() }
 }

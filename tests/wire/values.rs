@@ -10,7 +10,7 @@ use roamd::{
         Draft, MembershipAction, MembershipChange, Message, MessageFlags, MessageState,
         MutationRef, Preferences, Role,
     },
-    reply::{EntryView, LargeNews, NoticeView, PlacedMessage},
+    reply::{EntryView, LargeNews, MessageItem, NoticeView, PlacedMessage},
     seq::{HistorySeq, MutationSeq, NoticeSeq},
     time::Timestamp,
     wire::proto::{self, client_frame::Body},
@@ -101,6 +101,14 @@ pub fn placed() -> impl Strategy<Value = PlacedMessage> {
             if blanked && !state.is_shown() { placed.blanked(state) } else { placed }
         },
     )
+}
+
+pub fn item() -> impl Strategy<Value = MessageItem> {
+    prop_oneof![
+        3 => placed().prop_map(MessageItem::Found),
+        1 => Just(MessageItem::Absent),
+        1 => Just(MessageItem::Skipped),
+    ]
 }
 
 pub fn mutation() -> impl Strategy<Value = (MutationSeq, PlacedMessage)> {

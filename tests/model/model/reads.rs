@@ -185,7 +185,7 @@ impl Model {
                 let sees = *sees && durable.visible(&user, id).contains(&seq.number());
                 sees.then(|| durable.show(&user, id, seq.number()))
             };
-            Outcome::Reply(Reply::MessageItems(wanted.iter().map(item).collect()))
+            Outcome::Reply(Reply::MessageItems(wanted.iter().map(item).map(Into::into).collect()))
         }))
     }
 
