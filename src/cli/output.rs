@@ -171,6 +171,7 @@ fn cell(value: &Value) -> String {
         Value::Bool(false) => "no".into(),
         Value::String(text) if text.is_empty() => "-".into(),
         Value::String(text) => harmless(text),
+        Value::Array(values) if values.is_empty() => "-".into(),
         Value::Array(values) => values.iter().map(cell).collect::<Vec<_>>().join(" "),
         other => other.to_string(),
     }

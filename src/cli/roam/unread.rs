@@ -68,7 +68,7 @@ fn explain(unread: &proto::Unread, sum: u64, output: Output) {
         let (last, read) = (it.last_ordinal, it.read_ordinal);
         text.push_str(&format!(
             "\n{}: {} = {last} - {read} - {}\n  {last} countable messages up to #{}, {read} up to the \
-             read marker at #{}, {} in between are gone\n",
+             read marker at #{}, {} in between are gone or hidden\n",
             it.conversation_id, it.unread, it.removed, it.visible_last_seq, it.read_seq, it.removed
         ));
     }
