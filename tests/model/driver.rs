@@ -32,6 +32,7 @@ use super::{
     model::{Chosen, Model, Outcome, PageKey},
     plan::{self, Plan, Step},
     shell::Shell,
+    spoil::Spoiler,
 };
 
 /// When every run begins.
@@ -60,6 +61,8 @@ pub struct Driver {
     shown: VecDeque<String>,
     steps: u64,
     talk: bool,
+    /// Lies about what the server says.
+    pub spoiler: Option<Spoiler>,
     /// By how much the wall clock was set, as the next process will see.
     clock_set: i64,
     /// There is a push hook.
@@ -122,6 +125,7 @@ impl Driver {
             not_found: None,
             shown: VecDeque::new(),
             steps: 0,
+            spoiler: None,
             clock_set: 0,
             hook,
             out: Vec::new(),
@@ -384,7 +388,10 @@ impl Driver {
     }
 
     pub(super) fn flush(&mut self) -> Result<(), Found> {
-        let effects = self.engine().flush().map_err(|e| format!("flush failed: {e}"))?;
+        let mut effects = self.engine().flush().map_err(|e| format!("flush failed: {e}"))?;
+        if let Some(spoiler) = &mut self.spoiler {
+            spoiler.effects(&mut effects);
+        }
         let told = news(&effects)?;
         let grown: BTreeSet<UserId> = effects.inboxes.into_iter().collect();
         same("users whose inbox grew", &grown, &std::mem::take(&mut self.model.grown))?;
@@ -416,6 +423,9 @@ impl Driver {
         let Pending { what, caller, command, answer, expected, next, .. } = pending;
         let kept = self.model.limits.inbox_entries;
         let mut actual = outcome(&self.reader(), &caller.user, kept, answer)?;
+        if let Some(spoiler) = &mut self.spoiler {
+            spoiler.answer(&mut actual);
+        }
         let leaves = actual.clone();
         let mut expected_outcome = expected.at(&self.durable);
         self.not_found_is_one(&command, &actual)?;

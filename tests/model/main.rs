@@ -1,6 +1,6 @@
 //! The engine against a reference model, over random commands, crashes and restarts.
 //!
-//! `cargo test --test model` runs a slice. `MODEL_ROUNDS=1000` runs more seeds, `MODEL_SEED=n` runs
+//! `cargo test --test model` runs a slice. `MODEL_ROUNDS=10000` runs more seeds (from `MODEL_FROM=n` on), `MODEL_SEED=n` runs
 //! one and tells every step, `MODEL_STEPS=n` changes the length of a run, `MODEL_TALLY=1` says which
 //! answers came how often. A failure names its seed and the last steps before it.
 
@@ -16,6 +16,7 @@ mod model;
 mod plan;
 mod replica;
 mod shell;
+mod spoil;
 
 use std::{
     collections::BTreeMap,
@@ -61,7 +62,10 @@ fn the_engine_agrees_with_the_model() {
     roamd::store::fsync::set_enabled(false);
     let range = match number("MODEL_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 1..1 + number("MODEL_ROUNDS").unwrap_or(ROUNDS),
+        None => {
+            let first = number("MODEL_FROM").unwrap_or(1);
+            first..first + number("MODEL_ROUNDS").unwrap_or(ROUNDS)
+        }
     };
     let talk = number("MODEL_SEED").is_some();
     let mut tally = BTreeMap::new();

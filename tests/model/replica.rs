@@ -38,6 +38,7 @@ impl Replica {
         for (id, talk) in &model.talks {
             if talk.places.contains_key(user) {
                 copy.fetch_rows(model, user, id, 0, talk.head());
+                copy.at(id).mutation = model.known_mutation(user, id).number();
             }
         }
         for end in model.large_of(user) {

@@ -48,7 +48,12 @@ impl Driver {
         self.shell.stirred += 1;
         let connection = &mut self.shell.connections[at];
         match output {
-            Output::Frame(req_id, reply) => {
+            Output::Frame(req_id, mut reply) => {
+                let mut again = false;
+                if let Some(spoiler) = &mut self.spoiler {
+                    spoiler.frame(&mut reply);
+                    again = spoiler.again(&reply);
+                }
                 let mut frame = BytesMut::new();
                 wire::encode_server(req_id, &reply, &mut frame);
                 if frame.len() > SERVER_FRAME_BYTES_MAX + 5 {
@@ -70,6 +75,9 @@ impl Driver {
                 };
                 if let Some(kind) = kind {
                     *self.tally.entry(format!("frame: {kind}")).or_default() += 1;
+                }
+                if again {
+                    client.receive(&self.durable, req_id, reply.clone())?;
                 }
                 if let Some(kind) = client.receive(&self.durable, req_id, reply)? {
                     *self.tally.entry(kind.to_owned()).or_default() += 1;
