@@ -9,7 +9,7 @@ use crate::{
     engine::Compared,
     id::{DeviceId, UserId},
     reply::{TooLongReason, Verdict},
-    request::{ClientLimits, Hello},
+    request::{ClientLimits, Hello, LargeCursor},
     time::Timestamp,
 };
 
@@ -135,6 +135,69 @@ fn resume_can_be_repeated() {
         session.handle_overloaded(req_id);
         assert_eq!(outputs(&mut session), [format!("{req_id}: OVERLOADED")]);
     }
+}
+
+fn large(history: u64) -> LargeCursor {
+    LargeCursor {
+        conversation: ConversationId::new("group").unwrap(),
+        history: HistorySeq::new(history),
+        mutation: MutationSeq::ZERO,
+        version: 1,
+    }
+}
+
+/// What a large conversation has to say goes before the entry that ends it, and after the one that
+/// begins it.
+#[test]
+fn pushes_and_entries_keep_their_order() {
+    let mut session = session(Verdict::UpToDate);
+    assert_eq!(outputs(&mut session).len(), 2);
+    let state = Answer::CaughtUp {
+        large: vec![large(3)],
+        seq: InboxSeq::ZERO,
+        unread_total: 0,
+        changed: Vec::new(),
+        complete: true,
+    };
+    session.handle_answer(now(), 0, state);
+    assert_eq!(outputs(&mut session), ["0: CaughtUp"]);
+    // Two more messages, then it is no longer large (entry 1), then it is again (entry 3), and has
+    // one more; entry 4 comes after that.
+    for sign in [
+        LargeSign::Grown(large(5)),
+        LargeSign::Closed(large(5)),
+        LargeSign::Opened(large(8), InboxSeq::new(3)),
+        LargeSign::Grown(large(9)),
+    ] {
+        session.handle_large(&sign);
+    }
+    session.handle_head(InboxSeq::new(4));
+    let rows = |session: &mut Session| {
+        let Some(Output::ReadRows(id, span)) = session.poll_output() else { panic!("no rows") };
+        let rows = (span.first.number()..=span.last.number()).map(HistorySeq::new);
+        let placed = |seq| (seq, Some(PlacedMessage::new(id.clone(), seq, None)));
+        session.handle_rows(&id, span, rows.map(placed).collect());
+        while !session.outputs.is_empty() {
+            let Some(Output::Frame(0, Reply::ConversationPush(_))) = session.poll_output() else {
+                panic!("no push");
+            };
+        }
+        (span.first.number(), span.last.number())
+    };
+    let entries = |session: &mut Session| {
+        let Some(Output::Read { after, upto, .. }) = session.poll_output() else {
+            panic!("no read")
+        };
+        let hole = EntryView::Hole { time: WALL, detail: "" };
+        session.handle_batch(vec![hole; upto.since(after) as usize], 10);
+        assert!(matches!(session.poll_output(), Some(Output::Frame(0, Reply::SyncBatch(_)))));
+        (after.number(), upto.number())
+    };
+    assert_eq!(rows(&mut session), (4, 5));
+    assert_eq!(entries(&mut session), (0, 3));
+    assert_eq!(rows(&mut session), (9, 9));
+    assert_eq!(entries(&mut session), (3, 4));
+    assert!(session.poll_output().is_none());
 }
 
 #[test]

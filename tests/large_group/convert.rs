@@ -18,7 +18,7 @@ use roamd::wire::proto::{
 
 use crate::{
     expect, group,
-    support::{Client, Daemon, conversation, follow::Copy},
+    support::{Client, Daemon, conversation, follow::Copy, text},
     verify,
 };
 
@@ -139,6 +139,7 @@ fn from_499_members_to_501_and_back_under_traffic() {
         }
         let two = vec!["x1".to_owned(), "x2".to_owned()];
         let mut mine = new();
+        let mut number = 1;
         for _ in 0..ROUNDS {
             for large in [true, false] {
                 let next = mine.history_seq + MESSAGES * WRITERS as u64;
@@ -148,16 +149,24 @@ fn from_499_members_to_501_and_back_under_traffic() {
                     true => Body::AddMembers(AddMembers { conversation_id, user_ids }),
                     false => Body::RemoveMembers(RemoveMembers { conversation_id, user_ids }),
                 };
-                let items = expect!(MemberItems, owner.call(change));
+                // Close to the change on both sides: all of it in one commit of the daemon, perhaps.
+                let mut post = |owner: &mut Client, change: Option<Body>| {
+                    number += 1;
+                    let content = format!("owner {number}");
+                    owner.post(change.unwrap_or_else(|| text(conversation(&id), number, &content)))
+                };
+                let [_, _, changed, ..] =
+                    [None, None, Some(change), None, None].map(|change| post(&mut owner, change));
+                let items = expect!(MemberItems, owner.reply(changed));
                 assert_eq!(items.member_count as usize, if large { 501 } else { MEMBERS });
             }
         }
         stop.store(true, Ordering::Relaxed);
         let written: u64 = writing.into_iter().map(|writer| writer.join().unwrap()).sum();
-        owner.send(conversation(&id), 2, LAST);
+        owner.send(conversation(&id), number + 1, LAST);
         let copies: Vec<Copy> =
             following.into_iter().map(|device| device.join().unwrap()).collect();
-        (copies, written + 1)
+        (copies, written + 2 * ROUNDS * 4 + 1)
     });
     // What the history says is what every device has.
     let mut expected = Vec::new();
