@@ -73,7 +73,7 @@ const WEIGHTS: [(u64, What); 42] = [
     (4, What::Leave),
     (12, What::Role),
     (3, What::Title),
-    (1, What::Disband),
+    (3, What::Disband),
     (16, What::MarkRead),
     (4, What::MarkUnread),
     (8, What::Hide),

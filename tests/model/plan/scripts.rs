@@ -77,7 +77,7 @@ impl Plan {
                         Request::Edit { conversation, seq, content_type, content, base_revision };
                     (&owner, edit)
                 }
-                14 if self.dice.chance(1, 12) => (&owner, Request::DisbandGroup { conversation }),
+                14 if self.dice.chance(1, 8) => (&owner, Request::DisbandGroup { conversation }),
                 0 | 1 => (&owner, Request::AddMembers { conversation, users }),
                 2 => (&owner, Request::RemoveMembers { conversation, users }),
                 3 => (&guest, Request::LeaveGroup { conversation }),
