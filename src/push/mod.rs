@@ -193,9 +193,10 @@ mod tests {
             due: at(2),
             attempts: 3,
         };
-        let shown = Shown { seq: HistorySeq::new(5), at: at(4) };
+        let untrue = Some(Kind::Read);
+        let shown = Shown { seq: HistorySeq::new(5), at: at(4), untrue };
         let outbox = Outbox { wanted: Some(wanted), shown: Some(shown) };
-        assert_eq!(&outbox.encode()[..], b"\x01\x07\x03\x07\x05\x06\x01\x02\x03\x05\x04");
+        assert_eq!(&outbox.encode()[..], b"\x01\x0f\x03\x07\x05\x06\x01\x02\x03\x05\x04");
         let round = Round {
             started: at(1),
             upto: HistorySeq::new(2),

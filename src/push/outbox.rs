@@ -28,6 +28,8 @@ const VERSION: u8 = 1;
 const WANTED: u8 = 1;
 const SHOWN: u8 = 2;
 const MENTION: u8 = 4;
+const UNTRUE_READ: u8 = 8;
+const UNTRUE_RECALLED: u8 = 16;
 
 /// What a device is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +70,8 @@ pub struct Shown {
     pub seq: HistorySeq,
     /// Since when.
     pub at: Timestamp,
+    /// It was read or recalled since, and is to be taken back if nothing takes its place.
+    pub untrue: Option<Kind>,
 }
 
 /// A message that a device should be told of.
@@ -150,7 +154,11 @@ impl Outbox {
     /// The user has read up to here. Says whether something changed.
     pub fn read(&mut self, read_seq: HistorySeq, id: u64, now: Timestamp) -> bool {
         match self.wanted {
-            Some(wanted) if wanted.kind != Kind::Message || wanted.seq > read_seq => return false,
+            Some(wanted) if wanted.kind != Kind::Message => return false,
+            // It takes the place of what is shown.
+            Some(wanted) if wanted.seq > read_seq => {
+                return self.doubt(Kind::Read, |shown| shown <= read_seq);
+            }
             Some(_) => self.set_aside(now),
             None if self.shown.is_none_or(|shown| shown.seq > read_seq) => return false,
             None => {}
@@ -158,6 +166,7 @@ impl Outbox {
         if let Some(shown) = self.shown.filter(|shown| shown.seq <= read_seq) {
             self.take_back(Kind::Read, shown.seq, id, now);
         }
+        self.correct(id, now);
         true
     }
 
@@ -173,21 +182,28 @@ impl Outbox {
         match self.wanted {
             Some(wanted) if wanted.kind == Kind::Message && wanted.seq == seq => {
                 self.set_aside(now);
-                if self.shown.is_none()
+                if self.shows_nothing_true()
                     && let Some(earlier) = earlier
+                    && self.message(News { due: earlier.due.max(wanted.due), ..earlier }, id, now)
                 {
-                    self.message(News { due: earlier.due.max(wanted.due), ..earlier }, id, now);
                     return true;
                 }
             }
             None if self.shown.is_some_and(|shown| shown.seq == seq) => {}
             // Something else is on its way and takes the place of what is shown.
-            _ => return false,
+            _ => return self.doubt(Kind::Recalled, |shown| shown == seq),
         }
         if self.shown.is_some_and(|shown| shown.seq == seq) {
             self.take_back(Kind::Recalled, seq, id, now);
         }
+        self.correct(id, now);
         true
+    }
+
+    /// Whether there is nothing on the device that should be there.
+    #[must_use]
+    pub fn shows_nothing_true(&self) -> bool {
+        self.shown.is_none_or(|shown| shown.untrue.is_some())
     }
 
     /// What is wanted is due: decides again. `earlier` is as in [`Outbox::gone`].
@@ -209,6 +225,7 @@ impl Outbox {
             self.gone(wanted.seq, earlier, id, now);
         } else if !facts.wants || (wanted.entry > InboxSeq::ZERO && facts.cursor >= wanted.entry) {
             self.set_aside(now);
+            self.correct(id, now);
         } else {
             return Next::Tell;
         }
@@ -222,7 +239,7 @@ impl Outbox {
     pub fn attend(&mut self, now: Timestamp) {
         let taking_back = self.wanted.is_some_and(|wanted| wanted.kind != Kind::Message);
         self.set_aside(now);
-        if taking_back {
+        if taking_back || self.shows_nothing_true() {
             self.shown = None;
         }
     }
@@ -267,17 +284,41 @@ impl Outbox {
 
     /// Nothing is wanted any more; what was told may be shown.
     fn set_aside(&mut self, now: Timestamp) {
-        if let Some(wanted) = self.wanted.take()
-            && wanted.kind == Kind::Message
-            && wanted.attempts > 0
+        match self.wanted.take() {
+            Some(wanted) if wanted.kind != Kind::Message => {
+                self.doubt(wanted.kind, |_| true);
+            }
+            Some(wanted) if wanted.attempts > 0 => self.show(wanted.seq, now),
+            _ => {}
+        }
+    }
+
+    /// What is shown may be wrong to show; says whether that is news.
+    fn doubt(&mut self, why: Kind, which: impl Fn(HistorySeq) -> bool) -> bool {
+        match &mut self.shown {
+            Some(shown) if shown.untrue.is_none() && which(shown.seq) => {
+                shown.untrue = Some(why);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Nothing takes the place of what is wrong to show: it is taken back.
+    fn correct(&mut self, id: u64, now: Timestamp) {
+        if self.wanted.is_none()
+            && let Some(Shown { seq, untrue: Some(why), .. }) = self.shown
         {
-            self.show(wanted.seq, now);
+            self.take_back(why, seq, id, now);
         }
     }
 
     fn show(&mut self, seq: HistorySeq, at: Timestamp) {
-        if self.shown.is_none_or(|shown| shown.seq <= seq) {
-            self.shown = Some(Shown { seq, at });
+        match &mut self.shown {
+            Some(shown) if shown.seq > seq => {}
+            // Whether it is true to show does not change by its being shown.
+            Some(shown) if shown.seq == seq => shown.at = at,
+            _ => self.shown = Some(Shown { seq, at, untrue: None }),
         }
     }
 
@@ -304,7 +345,12 @@ impl Outbox {
         out.put_u8(
             bit(self.wanted.is_some(), WANTED)
                 | bit(self.shown.is_some(), SHOWN)
-                | bit(self.wanted.is_some_and(|wanted| wanted.mention), MENTION),
+                | bit(self.wanted.is_some_and(|wanted| wanted.mention), MENTION)
+                | match self.shown.and_then(|shown| shown.untrue) {
+                    None | Some(Kind::Message) => 0,
+                    Some(Kind::Read) => UNTRUE_READ,
+                    Some(Kind::Recalled) => UNTRUE_RECALLED,
+                },
         );
         if let Some(wanted) = &self.wanted {
             out.put_u8(match wanted.kind {
@@ -358,7 +404,12 @@ impl Outbox {
         if flags & SHOWN != 0 {
             let seq = HistorySeq::new(read_varint(input)?);
             let at = Timestamp::from_millis(read_varint(input)?);
-            outbox.shown = Some(Shown { seq, at });
+            let untrue = match flags & (UNTRUE_READ | UNTRUE_RECALLED) {
+                0 => None,
+                UNTRUE_READ => Some(Kind::Read),
+                _ => Some(Kind::Recalled),
+            };
+            outbox.shown = Some(Shown { seq, at, untrue });
         }
         Ok(outbox)
     }

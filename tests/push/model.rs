@@ -170,10 +170,8 @@ impl World {
         let writer = self.engine.take().unwrap().into_writer();
         self.store.take().unwrap().close(writer).unwrap();
         self.out.clear();
-        for device in &mut self.devices {
-            if device.session.take().is_some_and(|(_, background)| !background) {
-                device.left = self.now.wall;
-            }
+        for number in 0..DEVICES.len() {
+            self.leave(number);
         }
         self.open();
     }
@@ -223,16 +221,37 @@ impl World {
         self.devices[number].session = Some((session, background));
         if !background {
             self.devices[number].accepted.clear();
+            self.look(number);
         }
+    }
+
+    /// A device is not there any more, at least not in the foreground.
+    fn leave(&mut self, number: usize) {
+        if self.devices[number].session.take().is_some_and(|(_, background)| !background) {
+            self.look(number);
+            self.devices[number].left = self.now.wall;
+        }
+    }
+
+    /// The application is there and takes away what is not true.
+    fn look(&mut self, number: usize) {
+        let shows = std::mem::take(&mut self.devices[number].shows);
+        let name = DEVICES[number].0;
+        let kept = shows.into_iter().filter(|(c, seq)| self.is_true(name, *c, *seq)).collect();
+        self.devices[number].shows = kept;
+    }
+
+    /// A message is neither read nor gone.
+    fn is_true(&self, name: &'static str, c: usize, seq: u64) -> bool {
+        let read = self.read.get(&(name, c)).copied().unwrap_or(0);
+        seq > read && !self.messages[c][seq as usize - 1].gone.contains(name)
     }
 
     fn detach(&mut self, number: usize) {
         let (name, device) = DEVICES[number];
-        if let Some((session, background)) = self.devices[number].session.take() {
+        if let Some((session, _)) = self.devices[number].session {
             self.apply(name, device, session, &Command::Detach);
-            if !background {
-                self.devices[number].left = self.now.wall;
-            }
+            self.leave(number);
         }
     }
 
@@ -420,6 +439,7 @@ impl World {
                 let background = !before;
                 self.request(name, device, Request::SetPresence { background });
                 self.devices[number].session = Some((session, background));
+                self.look(number);
                 match background {
                     true => self.devices[number].left = self.now.wall,
                     false => self.devices[number].accepted.clear(),
@@ -462,16 +482,8 @@ impl World {
     /// The hook takes everything until nothing more comes.
     fn settle(&mut self) {
         self.moody = false;
-        for (number, (name, _)) in DEVICES.into_iter().enumerate() {
+        for number in 0..DEVICES.len() {
             self.attach(number, false);
-            // The application takes away what is not true.
-            let untrue = |c: usize, seq: u64, world: &Self| {
-                seq <= world.read.get(&(name, c)).copied().unwrap_or(0)
-                    || world.messages[c][seq as usize - 1].gone.contains(name)
-            };
-            let shows = std::mem::take(&mut self.devices[number].shows);
-            let kept = shows.into_iter().filter(|(c, seq)| !untrue(*c, *seq, self)).collect();
-            self.devices[number].shows = kept;
             self.detach(number);
         }
         self.rest();
@@ -497,8 +509,10 @@ impl World {
                 }
                 let read = self.read.get(&(name, c)).copied().unwrap_or(0);
                 if let Some(seq) = it.shows.get(&c) {
-                    let gone = all[*seq as usize - 1].gone.contains(name);
-                    assert!(*seq > read && !gone, "{name} {device} still shows {seq} of c{c}");
+                    assert!(
+                        self.is_true(name, c, *seq),
+                        "{name} {device} still shows {seq} of c{c}"
+                    );
                 }
                 let newest = (1..).zip(all).filter(|(seq, message)| {
                     *seq > read
@@ -532,6 +546,7 @@ fn run(seed: u64, large: bool, loud: bool) {
         world.detach(number);
     }
     world.rest();
+    world.agree(large);
     world.settle();
     world.agree(large);
 }

@@ -191,6 +191,30 @@ impl Engine {
         }
     }
 
+    /// What was read or recalled while its job was out is shown all the same, and taken back.
+    fn push_late(
+        &mut self,
+        now: Now,
+        place: &Place,
+        told: &Wanted,
+        outbox: &mut Outbox,
+        commit: &mut Commit,
+    ) -> Result<(), StoreError> {
+        let Place { user, device, .. } = place;
+        if told.kind != Kind::Message || self.presence.foreground(user, device) {
+            return Ok(());
+        }
+        let facts = self.push_facts(place, told)?;
+        let number = self.take_id(commit);
+        if told.seq <= facts.read_seq {
+            outbox.read(facts.read_seq, number, now.wall);
+        } else if facts.gone {
+            let earlier = self.earlier(now, place, outbox, told.seq)?;
+            outbox.gone(told.seq, earlier, number, now.wall);
+        }
+        Ok(())
+    }
+
     /// Notes what became of a job. One that is not out changes nothing.
     ///
     /// # Errors
@@ -210,7 +234,11 @@ impl Engine {
         let mut commit = Commit::new();
         let mut outbox = self.push_outbox(place)?;
         match verdict {
-            Verdict::Accepted => outbox.accepted(&told, now.wall),
+            Verdict::Accepted => {
+                outbox.accepted(&told, now.wall);
+                let late = self.push_late(now, place, &told, &mut outbox, &mut commit);
+                self.spared(late)?;
+            }
             Verdict::Rejected if current.token == target.token => {
                 let Place { user, device, .. } = place;
                 tracing::info!(%user, %device, "the push token is rejected and forgotten");

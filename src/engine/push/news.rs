@@ -328,7 +328,7 @@ impl Engine {
         gone: HistorySeq,
     ) -> Result<Option<News>, StoreError> {
         let waits = outbox.wanted.is_some_and(|w| w.seq == gone && w.attempts == 0);
-        if !waits || outbox.shown.is_some() {
+        if !waits || !outbox.shows_nothing_true() {
             return Ok(None);
         }
         let only = Some(&place.conversation);
