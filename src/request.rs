@@ -99,6 +99,30 @@ pub struct PreferencesChange {
     pub draft: Option<Bytes>,
 }
 
+/// A text that is not for logs: `Debug` does not show it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Arc<str>);
+
+impl Secret {
+    /// Wraps a text.
+    #[must_use]
+    pub fn new(text: impl Into<Arc<str>>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn reveal(&self) -> &Arc<str> {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Secret({} bytes)", self.0.len())
+    }
+}
+
 /// Whom a notice is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NoticeTo {
@@ -408,7 +432,7 @@ pub enum Request {
         /// At most [`crate::limits::PROVIDER_BYTES_MAX`] bytes.
         provider: Arc<str>,
         /// At most [`crate::limits::PUSH_TOKEN_BYTES_MAX`] bytes; empty = nowhere any more.
-        token: Arc<str>,
+        token: Secret,
     },
     /// Tells users something as the system. Scope `admin`.
     SendNotice {
@@ -423,4 +447,16 @@ pub enum Request {
     },
     /// No body this server knows.
     Unknown,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_push_token_is_not_shown() {
+        let token = Secret::new("canary");
+        let request = Request::RegisterPush { provider: "apns".into(), token };
+        assert!(!format!("{request:?}").contains("canary"));
+    }
 }

@@ -112,7 +112,7 @@ mod tests {
         let end = held.deadline().unwrap();
         assert_eq!(end, start + READ_ENTRY_INTERVAL);
         assert!(held.take_due(start).is_empty());
-        assert_eq!(held.take_due(end), [read.clone()]);
+        assert_eq!(held.take_due(end), std::slice::from_ref(&read));
         assert!(!held.must_wait(&read) && held.deadline().is_none());
     }
 
@@ -125,7 +125,7 @@ mod tests {
         held.told(again, read.clone());
         assert!(held.take_due(start + READ_ENTRY_INTERVAL).is_empty());
         assert!(held.must_wait(&read), "still");
-        assert_eq!(held.take_due(again + READ_ENTRY_INTERVAL), [read.clone()]);
+        assert_eq!(held.take_due(again + READ_ENTRY_INTERVAL), std::slice::from_ref(&read));
         assert!(held.deadline().is_none());
     }
 

@@ -301,7 +301,7 @@ impl Engine {
             Request::KickDevice { device } => self.kick_device(now, caller, device),
             Request::RevokeDevice { device } => self.revoke_device(now, caller, device),
             Request::RegisterPush { provider, token } => {
-                self.register_push(now, caller, provider, token)
+                self.register_push(now, caller, provider, token.reveal())
             }
             Request::SendNotice { to, client_id, content_type, content } => {
                 self.send_notice(now, caller, to, *client_id, content_type, content)

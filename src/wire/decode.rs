@@ -11,7 +11,9 @@ use crate::{
     limits,
     message::{Draft, MessageFlags},
     refusal::{ErrorCode, Refusal},
-    request::{ClientLimits, Destination, Hello, Incoming, NoticeTo, PreferencesChange, Request},
+    request::{
+        ClientLimits, Destination, Hello, Incoming, NoticeTo, PreferencesChange, Request, Secret,
+    },
     seq::{HistorySeq, InboxSeq, MutationSeq},
     time::Timestamp,
     wire::{
@@ -230,7 +232,7 @@ fn request(body: Body) -> Result<Request, Refusal> {
         }
         Body::RegisterPush(body) => Ok(Request::RegisterPush {
             provider: args::label("provider", body.provider, limits::PROVIDER_BYTES_MAX)?,
-            token: args::label("token", body.token, limits::PUSH_TOKEN_BYTES_MAX)?,
+            token: Secret::new(args::label("token", body.token, limits::PUSH_TOKEN_BYTES_MAX)?),
         }),
         Body::SendNotice(body) => send_notice(body),
     }

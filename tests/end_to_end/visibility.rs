@@ -154,6 +154,7 @@ fn secrets(heard: &str) -> BTreeSet<&str> {
 
 /// The scene: what was written, in this order, in a group whose members see from their join on.
 ///
+/// ```text
 /// 1 first      bob, dan and erin are there
 /// 2 recalled   recalled later, after everybody had it
 /// 3 edited     has another content later, when dan has left
@@ -161,6 +162,7 @@ fn secrets(heard: &str) -> BTreeSet<&str> {
 /// 4 away       neither sees this
 /// - erin comes back, carol joins
 /// 5 last       all but dan
+/// ```
 struct Scene {
     daemon: Daemon,
     alice: Client,

@@ -28,8 +28,7 @@ fn every_field_is_described() {
     let rows: Vec<&str> = text.lines().filter(|line| line.starts_with("| `")).collect();
     for field in job.body.as_object().unwrap().keys() {
         let named = format!("`{field}`");
-        let described =
-            |row: &&str| row.split('|').nth(1).is_some_and(|cell| cell.contains(&named));
+        let described = |row: &str| row.split('|').nth(1).is_some_and(|cell| cell.contains(&named));
         assert!(rows.iter().any(|row| described(row)), "{field}");
     }
     for name in ["READ", "RECALLED", "roamd-timestamp", "roamd-signature", "roamd-job"] {

@@ -18,7 +18,7 @@ use roamd::{
     message::{Draft, HistoryPolicy, MessageFlags},
     push::{Job, Kind, Outcome, Place, Settings, Verdict},
     reply::Reply,
-    request::{Destination, Request},
+    request::{Destination, Request, Secret},
     seq::{HistorySeq, InboxSeq},
     store::{Store, StoreConfig},
     time::Timestamp,
@@ -129,7 +129,7 @@ impl World {
         for (number, (name, device)) in DEVICES.into_iter().enumerate() {
             world.devices.push(Device::default());
             world.attach(number, false);
-            let token = format!("{name} {device}").into();
+            let token = Secret::new(format!("{name} {device}"));
             let request = Request::RegisterPush { provider: "test".into(), token };
             world.request(name, device, request);
         }

@@ -10,7 +10,7 @@ use roamd::{
     message::{Draft, HistoryPolicy, MessageFlags, Role},
     push::Settings,
     reply::Reply,
-    request::{Destination, NoticeTo, Position, PreferencesChange, Request},
+    request::{Destination, NoticeTo, Position, PreferencesChange, Request, Secret},
     seq::{HistorySeq, InboxSeq},
     store::{Store, Writer},
     time::Timestamp,
@@ -308,7 +308,7 @@ pub fn told_by_the_system(world: &mut World) {
     world.engine.set_push_hook(settings, world.now()).unwrap();
     for (who, device) in [("bob", "watch"), ("dave", "phone")] {
         world.attach(who, device, None);
-        let (provider, token) = ("apns".into(), format!("token of {who}").into());
+        let (provider, token) = ("apns".into(), Secret::new(format!("token of {who}")));
         let register = Command::Request(Request::RegisterPush { provider, token });
         world.command(who, device, &register);
         world.command(who, device, &Command::Detach);

@@ -174,7 +174,7 @@ impl Server {
             return;
         }
         if session.live {
-            for c in 0..NAMES.len() {
+            for (c, name) in NAMES.iter().enumerate() {
                 let Some(pushing) = session.pushing.get_mut(&c) else { continue };
                 let conversation = &self.conversations[c];
                 let upto = pushing.upto.unwrap_or(conversation.tip());
@@ -182,7 +182,7 @@ impl Server {
                     continue;
                 }
                 let (at, mut push) = (pushing.at, proto::ConversationPush::default());
-                push.conversation_id = NAMES[c].into();
+                push.conversation_id = (*name).into();
                 if at.0 < upto.0 {
                     pushing.at.0 += 1;
                     push.message = Some(message(c, at.0 + 1, conversation.rows[at.0 as usize]));

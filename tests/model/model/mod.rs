@@ -380,7 +380,7 @@ impl Model {
                 self.notice(now, caller, to, *client_id, what, chosen)
             }
             Request::RegisterPush { provider, token } => {
-                self.register_push(caller, provider, token)
+                self.register_push(caller, provider, token.reveal())
             }
             Request::KickDevice { device } => self.kick(now, caller, device),
             Request::RevokeDevice { device } => self.revoke(now, caller, device),

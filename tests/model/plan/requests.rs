@@ -7,7 +7,7 @@ use roamd::{
     engine::{Caller, Command},
     id::{ClientMessageId, ConversationId, Epoch, UserId},
     message::{Draft, HistoryPolicy, MessageFlags, Role},
-    request::{Destination, Direction, NoticeTo, Position, PreferencesChange, Request},
+    request::{Destination, Direction, NoticeTo, Position, PreferencesChange, Request, Secret},
     seq::{HistorySeq, InboxSeq, MutationSeq},
     time::Timestamp,
 };
@@ -261,7 +261,7 @@ impl Plan {
             }
             What::Register => Request::RegisterPush {
                 provider: "hook".into(),
-                token: Arc::from(*self.dice.pick(&["", "one", "two", "two", "two", "two"])),
+                token: Secret::new(*self.dice.pick(&["", "one", "two", "two", "two", "two"])),
             },
             What::Devices => Request::ListDevices,
             What::Kick => Request::KickDevice { device: self.device(model) },
