@@ -2,6 +2,8 @@
 //!
 //! While one batch is flushed the next gathers, so the batch grows with the load. Nothing that rests
 //! on a commit leaves before the flush: answers and heads are handed out after it.
+//!
+//! On a full disk the engine refuses what would write and answers the rest; nobody waits here.
 
 use std::{
     sync::{
@@ -245,7 +247,8 @@ impl Thread {
             match self.engine.flush() {
                 Ok(effects) => break effects,
                 Err(StoreError::NoSpace) => {
-                    tracing::error!("no space left: writes wait until there is some");
+                    // Room was made sure of before anything was staged, and is gone again.
+                    tracing::error!("the disk takes back space it had given: everything waits");
                     std::thread::sleep(FULL_DISK_PAUSE);
                 }
                 Err(error) => return Err(error),

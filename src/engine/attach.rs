@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use hashbrown::HashSet;
 
-use super::{Answer, Caller, Compared, Engine, Now, Stop, refuse};
+use super::{Answer, Caller, Compared, Engine, Now, Stop, full::when_there_is_room, refuse};
 use crate::{
     id::{DeviceId, UserId},
     inbox::{self, Device},
@@ -34,12 +35,20 @@ impl Engine {
     ) -> Result<Answer, Stop> {
         self.check_revocation(caller, issued)?;
         let key = device_key(&caller.user, &caller.device);
-        let known = match self.writer.row(Table::Device, &key)? {
+        let name = (caller.user.clone(), caller.device.clone());
+        let waiting = self.full.arrived.get(&name).cloned();
+        let stored = match self.writer.row(Table::Device, &key)? {
             Some(row) => Some(Device::decode(row)?),
+            None => None,
+        };
+        let known = match stored.into_iter().chain(waiting).reduce(later) {
+            Some(known) => Some(known),
             None => {
                 let most = self.limits.devices_per_user;
                 let prefix = user_prefix(&caller.user);
-                if self.writer.rows(Table::Device, &prefix, &[], most)?.len() >= most {
+                let waiting = self.full.arrived.keys().filter(|(user, _)| *user == caller.user);
+                let there = self.writer.rows(Table::Device, &prefix, &[], most)?.len();
+                if there + waiting.count() >= most {
                     return Err(refuse(
                         ErrorCode::TooManyDevices,
                         format!("this user already has {most} devices"),
@@ -54,17 +63,26 @@ impl Engine {
             last_seen: now.wall,
             platform: Arc::clone(platform),
         };
-        if let Some(waiting) = self.cursors.get(&(caller.user.clone(), caller.device.clone())) {
+        if let Some(waiting) = self.cursors.get(&name) {
             device.cursor = device.cursor.max(*waiting);
         }
-        self.make_up_for(now, &caller.user)?;
+        when_there_is_room(self.make_up_for(now, &caller.user))?;
         let compared = self.compare(now, caller, resume, missed_entries, device.cursor)?;
         if let (Some(position), Verdict::UpToDate | Verdict::CatchUp) = (resume, compared.verdict) {
             device.cursor = device.cursor.max(position.seq);
         }
         let mut commit = Commit::new();
         commit.put(Table::Device, key, device.encode());
-        self.writer.stage(&commit)?;
+        match self.writer.stage(&commit) {
+            Ok(()) => {
+                self.full.arrived.remove(&name);
+            }
+            Err(StoreError::NoSpace) => {
+                self.full.arrived.insert(name, device);
+                self.cursor_timer.receive(now.mono, 1, 0);
+            }
+            Err(error) => return Err(error.into()),
+        }
         self.listen(caller)?;
         self.begin_session(now, caller, platform, background)?;
         Ok(Answer::Attached(Box::new(compared)))
@@ -95,7 +113,7 @@ impl Engine {
         if first > kept {
             let mut commit = Commit::new();
             commit.trim(log, first.number());
-            self.writer.stage(&commit)?;
+            when_there_is_room(self.writer.stage(&commit))?;
         }
         let too_long = |reason| Verdict::TooLong(reason);
         let verdict = match resume {
@@ -169,26 +187,46 @@ impl Engine {
         }
     }
 
-    pub(super) fn write_cursors(&mut self) -> Result<(), StoreError> {
+    pub(super) fn write_cursors(&mut self, now: Now) -> Result<(), StoreError> {
         let _ = self.cursor_timer.take();
         let cursors = std::mem::take(&mut self.cursors);
         let seen = std::mem::take(&mut self.seen);
-        let only_seen = seen.keys().filter(|device| !cursors.contains_key(*device));
+        let arrived = std::mem::take(&mut self.full.arrived);
+        let devices: HashSet<_> = cursors.keys().chain(seen.keys()).chain(arrived.keys()).collect();
         let mut commit = Commit::new();
-        for (user, device) in cursors.keys().chain(only_seen) {
-            let key = device_key(user, device);
-            let Some(row) = self.writer.row(Table::Device, &key)? else { continue };
-            let old = Device::decode(row)?;
-            let device = (user.clone(), device.clone());
-            let row = Device {
-                cursor: old.cursor.max(cursors.get(&device).copied().unwrap_or_default()),
-                last_seen: old.last_seen.max(seen.get(&device).copied().unwrap_or_default()),
-                ..old.clone()
+        for device in devices {
+            let key = device_key(&device.0, &device.1);
+            let old = match self.writer.row(Table::Device, &key)? {
+                Some(row) => Some(Device::decode(row)?),
+                None => None,
             };
-            if row != old {
+            let rows = old.clone().into_iter().chain(arrived.get(device).cloned());
+            let Some(row) = rows.reduce(later) else { continue };
+            let row = Device {
+                cursor: row.cursor.max(cursors.get(device).copied().unwrap_or_default()),
+                last_seen: row.last_seen.max(seen.get(device).copied().unwrap_or_default()),
+                ..row
+            };
+            if old.as_ref() != Some(&row) {
                 commit.put(Table::Device, key, row.encode());
             }
         }
-        if commit.is_empty() { Ok(()) } else { self.writer.stage(&commit) }
+        let written = self.writer.stage(&commit);
+        if let Err(StoreError::NoSpace) = written {
+            let waiting = cursors.len() + seen.len() + arrived.len();
+            (self.cursors, self.seen, self.full.arrived) = (cursors, seen, arrived);
+            self.cursor_timer.receive(now.mono, waiting as u64, 0);
+        }
+        written
+    }
+}
+
+/// A device's row, and what is newer of it and waits to be written.
+fn later(stored: Device, waiting: Device) -> Device {
+    Device {
+        cursor: stored.cursor.max(waiting.cursor),
+        first_seen: stored.first_seen.min(waiting.first_seen),
+        last_seen: stored.last_seen.max(waiting.last_seen),
+        platform: waiting.platform,
     }
 }

@@ -19,9 +19,18 @@ impl Engine {
         let user = &caller.user;
         let most = self.limits.devices_per_user;
         let mut devices = Vec::new();
+        let mut rows = Vec::new();
         for (key, row) in self.writer.rows(Table::Device, &user_prefix(user), &[], most)? {
-            let Some(id) = second_id::<DeviceId>(&key) else { continue };
-            let row = Device::decode(row)?;
+            rows.extend(second_id::<DeviceId>(&key).map(|id| (id, Device::decode(row))));
+        }
+        let waiting = self
+            .full
+            .arrived
+            .iter()
+            .filter(|((of, id), _)| of == user && rows.iter().all(|(stored, _)| stored != id));
+        let waiting: Vec<_> = waiting.map(|((_, id), row)| (id.clone(), Ok(row.clone()))).collect();
+        for (id, row) in rows.into_iter().chain(waiting) {
+            let (key, row) = (device_key(user, &id), row?);
             let push = self.writer.row(Table::PushTarget, &key)?;
             let device = (user.clone(), id.clone());
             devices.push(DeviceView {
@@ -46,7 +55,7 @@ impl Engine {
         caller: &Caller,
         device: &DeviceId,
     ) -> Result<Answer, Stop> {
-        if self.writer.row(Table::Device, &device_key(&caller.user, device))?.is_none() {
+        if !self.is_known(&caller.user, device)? {
             return Err(no_such_device());
         }
         self.end_device(now, &caller.user, device, GoAwayReason::Kicked)?;
@@ -66,7 +75,7 @@ impl Engine {
             Some(row) => Some(Revocation::decode(row)?),
             None => None,
         };
-        if old.is_none() && self.writer.row(Table::Device, &key)?.is_none() {
+        if old.is_none() && !self.is_known(user, device)? {
             return Err(no_such_device());
         }
         // A clock that was set back opens no door.
@@ -79,6 +88,7 @@ impl Engine {
         self.end_device(now, user, device, GoAwayReason::Revoked)?;
         self.cursors.remove(&(user.clone(), device.clone()));
         self.seen.remove(&(user.clone(), device.clone()));
+        self.full.arrived.remove(&(user.clone(), device.clone()));
         Ok(Answer::Reply(Reply::Done { inbox_seq: InboxSeq::ZERO }))
     }
 

@@ -70,6 +70,12 @@ impl HeldBack {
         self.silences.insert(topic, Silence { until, waiting: false });
     }
 
+    /// It could not be written: it waits for as long again.
+    pub(super) fn put_back(&mut self, now: Instant, topic: Topic) {
+        self.told(now, topic.clone());
+        self.must_wait(&topic);
+    }
+
     /// Those whose time has come and that are waiting for it, longest first.
     pub(super) fn take_due(&mut self, now: Instant) -> Vec<Topic> {
         let mut due = Vec::new();

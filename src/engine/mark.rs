@@ -159,8 +159,16 @@ impl Engine {
 
     /// Writes entries whose time has come.
     pub(super) fn write_held(&mut self, now: Now) -> Result<(), StoreError> {
-        for topic in self.held.take_due(now.mono) {
-            self.tell(now, topic)?;
+        let mut due = self.held.take_due(now.mono).into_iter();
+        while let Some(topic) = due.next() {
+            let told = self.tell(now, topic.clone());
+            if let Err(StoreError::NoSpace) = told {
+                for topic in std::iter::once(topic).chain(due) {
+                    self.held.put_back(now.mono, topic);
+                }
+                return told;
+            }
+            told?;
         }
         Ok(())
     }

@@ -17,6 +17,7 @@ mod attach;
 mod command;
 mod devices;
 mod effects;
+mod full;
 mod group;
 mod held;
 mod hide;
@@ -47,7 +48,13 @@ pub use self::{
     effects::{Effects, LargeNotice, LargeSign, PresenceChanges, Sign},
 };
 use self::{
-    held::HeldBack, large::Large, notice::Rounds, open::Cache, push::Pushes, watched::Watched,
+    full::{Full, when_there_is_room},
+    held::HeldBack,
+    large::Large,
+    notice::Rounds,
+    open::Cache,
+    push::Pushes,
+    watched::Watched,
 };
 use crate::{
     ack::{AckConfig, DelayedAck},
@@ -123,6 +130,7 @@ pub struct Engine {
     next_id: u64,
     reserved_ids: u64,
     pushes: Pushes,
+    full: Full,
     effects: Effects,
 }
 
@@ -149,6 +157,7 @@ impl Engine {
             next_id,
             reserved_ids: next_id,
             pushes: Pushes::default(),
+            full: Full::default(),
             effects: Effects::default(),
         })
     }
@@ -163,6 +172,7 @@ impl Engine {
         caller: &Caller,
         command: &Command,
     ) -> Result<Answer, StoreError> {
+        self.writer.begin();
         if command.tells_total() {
             self.may_tell_total(&caller.user);
         }
@@ -178,6 +188,7 @@ impl Engine {
             // The commit that reserved ids may be the one that was not staged.
             self.reserved_ids = self.next_id;
         }
+        self.note_full(now);
         self.tell_changes(now)?;
         match outcome {
             Ok(answer) => Ok(answer),
@@ -195,6 +206,9 @@ impl Engine {
                     "a stored row would grow above its limit",
                 ))))
             }
+            Err(Stop::Store(StoreError::NoSpace)) => Ok(Answer::Reply(Reply::Refused(
+                Refusal::new(ErrorCode::StorageFull, "no space left; nothing was done"),
+            ))),
             Err(Stop::Store(error)) => Err(error),
         }
     }
@@ -320,14 +334,19 @@ impl Engine {
     /// The next time [`Engine::on_timer`] has something to do.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        let timers = [
-            self.cursor_timer.deadline(),
-            self.held.deadline(),
-            self.pushes.deadline(),
-            self.rounds.deadline(),
-            self.totals_deadline(),
-        ];
-        timers.into_iter().flatten().min()
+        let writes = match self.full.look_at() {
+            Some(at) => Some(at),
+            None => {
+                let timers = [
+                    self.cursor_timer.deadline(),
+                    self.held.deadline(),
+                    self.pushes.deadline(),
+                    self.rounds.deadline(),
+                ];
+                timers.into_iter().flatten().min()
+            }
+        };
+        writes.into_iter().chain(self.totals_deadline()).min()
     }
 
     /// Writes cursors and entries held back, does what is due for notices and the push hook, and
@@ -336,30 +355,41 @@ impl Engine {
     /// # Errors
     /// When the store fails: final.
     pub fn on_timer(&mut self, now: Now) -> Result<(), StoreError> {
-        if self.cursor_timer.due(now.mono) {
-            self.write_cursors()?;
-        }
-        self.write_held(now)?;
-        self.go_on_with_notices(now)?;
-        self.push_timer(now)?;
+        self.writer.begin();
+        when_there_is_room(self.write_what_is_due(now))?;
+        self.note_full(now);
         self.tell_changes(now)?;
         self.tell_totals(now)
     }
 
-    /// Writes everything that waits for a timer: before a drain ends. Notices under way go on after
-    /// the next start.
+    fn write_what_is_due(&mut self, now: Now) -> Result<(), StoreError> {
+        if !self.has_room(now)? {
+            return Ok(());
+        }
+        if self.cursor_timer.due(now.mono) {
+            self.write_cursors(now)?;
+        }
+        self.write_held(now)?;
+        self.go_on_with_notices(now)?;
+        self.push_timer(now)
+    }
+
+    /// Writes everything that waits for a timer, if there is room: before a drain ends. Notices
+    /// under way go on after the next start.
     ///
     /// # Errors
     /// When the store fails: final.
     pub fn finish(&mut self, now: Now) -> Result<(), StoreError> {
-        self.write_cursors()?;
-        self.write_all_held(now)
+        self.writer.begin();
+        when_there_is_room(self.write_cursors(now))?;
+        when_there_is_room(self.write_all_held(now))
     }
 
     /// Makes everything applied so far durable; returns what those who are online want to know.
     ///
     /// # Errors
-    /// When the store fails. After [`StoreError::NoSpace`] it may be called again.
+    /// When the store fails. [`StoreError::NoSpace`] is not to be expected, since room is made sure of
+    /// before anything is applied; after it this may be called again.
     pub fn flush(&mut self) -> Result<Effects, StoreError> {
         self.writer.flush()?;
         Ok(std::mem::take(&mut self.effects))

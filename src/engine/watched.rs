@@ -19,23 +19,77 @@ pub(super) enum Changed {
     OfUser(Bytes),
 }
 
+/// Room that must be left on the disk behind the first commit of a command, for those that follow
+/// from it: so that a command is not refused in the middle.
+const FOLLOW_UP_BYTES: usize = 1 << 20;
+
 /// A writer that is watched.
 #[derive(Debug)]
 pub(super) struct Watched {
     writer: Writer,
     changed: Vec<Changed>,
+    /// The command has staged something.
+    begun: bool,
+    /// The disk is full: nothing is staged until somebody has looked for room.
+    full: bool,
+    /// Something was refused for want of room since this was last asked.
+    refused: bool,
 }
 
 impl Watched {
     pub(super) fn new(writer: Writer) -> Self {
-        Self { writer, changed: Vec::new() }
+        Self { writer, changed: Vec::new(), begun: false, full: false, refused: false }
+    }
+
+    /// A command begins.
+    pub(super) fn begin(&mut self) {
+        self.begun = false;
     }
 
     /// As [`Writer::stage`].
     pub(super) fn stage(&mut self, commit: &Commit) -> Result<(), StoreError> {
-        self.writer.stage(commit)?;
+        let staged = self.stage_in_room(commit);
+        if let Err(StoreError::NoSpace) = staged {
+            self.full = true;
+            self.refused = true;
+        }
+        staged?;
         self.changed.extend(commit.changes().iter().filter_map(changed));
         Ok(())
+    }
+
+    fn stage_in_room(&mut self, commit: &Commit) -> Result<(), StoreError> {
+        if !commit.is_empty() {
+            if self.full {
+                return Err(StoreError::NoSpace);
+            }
+            if !self.begun {
+                self.writer.reserve(commit.bytes_max() + FOLLOW_UP_BYTES)?;
+            }
+        }
+        self.writer.stage(commit)?;
+        self.begun |= !commit.is_empty();
+        Ok(())
+    }
+
+    /// Whether nothing can be staged.
+    pub(super) fn is_full(&self) -> bool {
+        self.full
+    }
+
+    /// Whether something was refused for want of room; asking forgets it.
+    pub(super) fn take_refused(&mut self) -> bool {
+        std::mem::take(&mut self.refused)
+    }
+
+    /// Looks for room for so many bytes; when there is, commits are staged again.
+    pub(super) fn look_for_room(&mut self, bytes: usize) -> Result<bool, StoreError> {
+        match self.writer.reserve(bytes) {
+            Ok(()) => self.full = false,
+            Err(StoreError::NoSpace) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(!self.full)
     }
 
     /// As [`Writer::flush`].

@@ -56,7 +56,25 @@ impl Change {
             Self::Put(..) | Self::Delete(..) | Self::Trim(..) => 1,
         }
     }
+
+    /// At most so many bytes in the journal.
+    fn bytes_max(&self) -> usize {
+        let names = match self {
+            Self::Append { logs, record } => {
+                let name = |log: &LogKey| log.bytes().len() + 2 * NUMBER_BYTES_MAX;
+                record.len() + logs.iter().map(name).sum::<usize>()
+            }
+            Self::Put(_, key, row) => key.len() + row.len(),
+            Self::Delete(_, key) => key.len(),
+            Self::Trim(log, _) => log.bytes().len(),
+        };
+        // Tag, kind, and the lengths of what is named.
+        2 + 2 * NUMBER_BYTES_MAX + names
+    }
 }
+
+/// A number in the journal has at most so many bytes.
+const NUMBER_BYTES_MAX: usize = 10;
 
 /// An atomic set of changes.
 #[derive(Clone, Debug, Default)]
@@ -115,6 +133,12 @@ impl Commit {
     #[must_use]
     pub fn changes(&self) -> &[Change] {
         &self.changes
+    }
+
+    /// At most so many bytes in the journal.
+    #[must_use]
+    pub fn bytes_max(&self) -> usize {
+        self.changes.iter().map(Change::bytes_max).sum()
     }
 
     /// Whether there is nothing to do.

@@ -36,7 +36,7 @@ pub(super) struct FillState {
     full: bool,
 }
 
-/// Called by the writer before each group commit: refuses when memory is full and cannot be emptied
+/// Called by the writer before anything is staged: refuses when memory is full and cannot be emptied
 /// because the disk is full as well.
 pub(super) fn before_commit(shared: &Shared) -> Result<(), StoreError> {
     if shared.fill.lock().full
@@ -112,7 +112,11 @@ pub(super) fn run(shared: &Arc<Shared>, recycler: &Recycler, interval: Duration)
         match outcome {
             Ok(wrote) => reopened = reopened && !wrote,
             Err(StoreError::NoSpace) => {
-                tracing::error!("the disk is full: recent data stays in the journal and in memory");
+                if !shared.fill.lock().full {
+                    tracing::error!(
+                        "the disk is full: recent data stays in the journal and in memory"
+                    );
+                }
             }
             Err(error) => {
                 tracing::error!(%error, "the trees cannot be written; stopping");

@@ -274,6 +274,12 @@ impl Store {
         Reader { shared: Arc::clone(&self.shared) }
     }
 
+    /// Pretends that the disk has so much room; the greatest number = what it really has.
+    #[cfg(test)]
+    pub(crate) fn set_room(&self, bytes: u64) {
+        self.shared.room.store(bytes, Ordering::SeqCst);
+    }
+
     /// Figures for people.
     ///
     /// # Errors

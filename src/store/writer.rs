@@ -43,9 +43,10 @@ impl Writer {
     /// [`Writer::flush`].
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] when a condition does not hold; [`StoreError::TooLarge`] for a row
-    /// above [`ROW_BYTES_MAX`] or a record above [`RECORD_BYTES_MAX`]; any other when the trees cannot be read.
-    /// Nothing was changed.
+    /// [`StoreError::Conflict`] when a condition does not hold; [`StoreError::NoSpace`] when the
+    /// journal cannot grow, or the trees cannot and memory is full; [`StoreError::TooLarge`] for a
+    /// row above [`ROW_BYTES_MAX`] or a record above [`RECORD_BYTES_MAX`]; any other when the trees
+    /// cannot be read. Nothing was changed.
     pub fn stage(&mut self, commit: &Commit) -> Result<(), StoreError> {
         for condition in &commit.conditions {
             let holds = match condition {
@@ -57,6 +58,9 @@ impl Writer {
             }
         }
         // Everything that can fail comes first, so that a commit is staged whole or not at all.
+        if !commit.changes.is_empty() {
+            self.reserve(commit.bytes_max())?;
+        }
         for change in &commit.changes {
             match change {
                 Change::Append { logs, record } => {
@@ -78,10 +82,24 @@ impl Writer {
         self.staged.tail_over(log, || reader::bounds(shared, None, log)).map(|_| ())
     }
 
+    /// Makes sure that a commit of so many bytes ([`Commit::bytes_max`]) finds room on top of what is
+    /// staged, so that a full disk is met before anything is staged and not when it is flushed.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSpace`] as [`Writer::stage`]; any other failure is final.
+    pub fn reserve(&mut self, bytes: usize) -> Result<(), StoreError> {
+        filler::before_commit(&self.shared)?;
+        match self.journal.reserve(self.record.len().saturating_add(bytes)) {
+            Ok(()) => Ok(()),
+            Err(JournalError::NoSpace { .. }) => Err(StoreError::NoSpace),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Makes everything staged durable, then visible. Nothing to do is no work.
     ///
     /// # Errors
-    /// [`StoreError::NoSpace`] when the journal cannot grow, or the trees cannot and memory is full:
+    /// [`StoreError::NoSpace`] when the disk takes back the room that was found when it was staged:
     /// nothing was written, what was staged stays staged, and a later call may succeed. Any other
     /// failure is final.
     pub fn flush(&mut self) -> Result<(), StoreError> {
@@ -91,7 +109,6 @@ impl Writer {
         if self.record.is_empty() {
             return Ok(());
         }
-        filler::before_commit(&self.shared)?;
         let commit = match self.journal.append(&self.record) {
             Ok(commit) => commit,
             Err(JournalError::NoSpace { .. }) => return Err(StoreError::NoSpace),

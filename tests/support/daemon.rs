@@ -57,9 +57,15 @@ impl Daemon {
     /// SIGKILL, then a new process on the same data.
     #[track_caller]
     pub fn crash(&mut self) {
+        self.kill();
+        self.relaunch();
+    }
+
+    /// SIGKILL.
+    #[track_caller]
+    pub fn kill(&mut self) {
         self.child.kill().expect("kill");
         self.child.wait().expect("wait");
-        self.relaunch();
     }
 
     /// SIGTERM, the end of the process, then a new one on the same data.

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// A job that is with the hook.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Flight {
     told: Wanted,
     target: Target,
@@ -55,6 +55,13 @@ impl Engine {
                     let mut commit = Commit::new();
                     self.put_outbox(place, &Outbox::default(), &mut commit);
                     self.writer.stage(&commit)?;
+                }
+                Err(StoreError::NoSpace) => {
+                    // Nobody is told what would be told again.
+                    self.pushes.in_flight.remove(&place);
+                    self.effects.jobs.retain(|job| job.place != place);
+                    self.pushes.schedule.set(place, now.wall);
+                    return Err(StoreError::NoSpace);
                 }
                 Err(error) => return Err(error),
             }
@@ -215,11 +222,26 @@ impl Engine {
         Ok(())
     }
 
-    /// Notes what became of a job. One that is not out changes nothing.
+    /// Notes what became of a job. One that is not out changes nothing. Without room on the disk it
+    /// is noted later; until then the job counts as out.
     ///
     /// # Errors
     /// When the store fails: final.
     pub fn settle_push(&mut self, now: Now, outcome: &Outcome) -> Result<(), StoreError> {
+        self.writer.begin();
+        let flight = self.pushes.in_flight.get(&outcome.place).cloned();
+        match self.settle_job(now, outcome) {
+            Err(StoreError::NoSpace) => {
+                self.pushes.in_flight.extend(flight.map(|flight| (outcome.place.clone(), flight)));
+                self.full.outcomes.push(outcome.clone());
+                self.note_full(now);
+                Ok(())
+            }
+            settled => settled,
+        }
+    }
+
+    fn settle_job(&mut self, now: Now, outcome: &Outcome) -> Result<(), StoreError> {
         let Outcome { place, id, verdict } = outcome;
         if self.pushes.in_flight.get(place).is_none_or(|flight| flight.told.id != *id) {
             return Ok(());

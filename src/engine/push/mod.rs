@@ -206,6 +206,10 @@ impl Engine {
         device: &DeviceId,
     ) -> Result<(), StoreError> {
         let done = self.note_attendance(now, user, device);
+        if let Err(StoreError::NoSpace) = done {
+            self.full.attendance.insert((user.clone(), device.clone()));
+            return Ok(());
+        }
         self.spared(done)
     }
 
@@ -233,6 +237,18 @@ impl Engine {
         self.writer.stage(&commit)?;
         self.pushes.users.remove(user);
         Ok(())
+    }
+
+    /// Commits were refused for want of room: what memory knows of rows is made anew from them.
+    pub(super) fn pushes_again(&mut self) -> Result<(), StoreError> {
+        if self.pushes.settings.is_none() {
+            return Ok(());
+        }
+        self.pushes.look_again();
+        self.pushes.sweep.begin();
+        self.pushes.rounds.clear();
+        self.pushes.round_times = Schedule::new(usize::MAX);
+        self.load_rounds()
     }
 
     /// The user's registered devices. Costs nothing when there is no hook.
@@ -302,9 +318,14 @@ impl Engine {
         Ok(row.max(waiting.unwrap_or_default()))
     }
 
-    /// What is damaged costs a notification, not the request that called for it.
+    /// What is damaged, or finds no room, costs a notification, not the request that called for it.
     fn spared(&mut self, done: Result<(), StoreError>) -> Result<(), StoreError> {
         match done {
+            Err(StoreError::NoSpace) => {
+                tracing::warn!("a notification is not taken back: no space left");
+                self.abandon_ids();
+                Ok(())
+            }
             Err(error @ StoreError::Damaged(_)) => {
                 tracing::error!(%error, "devices are not told by the push hook");
                 self.abandon_ids();

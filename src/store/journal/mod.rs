@@ -42,7 +42,7 @@ pub use self::{
     pool::Recycler,
 };
 use self::{
-    pool::{Pool, Sealed},
+    pool::{Pool, Ready, Sealed},
     segment::{Active, BLOCK_BYTES, HEADER_BYTES},
 };
 
@@ -127,6 +127,8 @@ pub struct Journal {
     active: Active,
     last: CommitNo,
     buffer: Vec<u8>,
+    /// Made for a record that is larger than a segment.
+    ready: Option<Ready>,
 }
 
 impl Journal {
@@ -152,7 +154,7 @@ impl Journal {
         let mut each = |commit, payload| each(commit, payload).map_err(Into::into);
         match replay::replay(&pool, &live, applied, &mut each)? {
             Some((active, last)) => {
-                Ok(Self { pool: Arc::new(pool), active, last, buffer: Vec::new() })
+                Ok(Self { pool: Arc::new(pool), active, last, buffer: Vec::new(), ready: None })
             }
             None if applied == CommitNo::ZERO => Self::begin(pool, applied),
             None => Err(JournalError::Damaged {
@@ -178,8 +180,8 @@ impl Journal {
     }
 
     fn begin(pool: Pool, last: CommitNo) -> Result<Self, JournalError> {
-        let active = pool.activate(1, last.next(), 0)?;
-        Ok(Self { pool: Arc::new(pool), active, last, buffer: Vec::new() })
+        let active = pool.activate(1, last.next(), 0, &mut None)?;
+        Ok(Self { pool: Arc::new(pool), active, last, buffer: Vec::new(), ready: None })
     }
 
     /// Appends one commit. It is durable when this returns.
@@ -212,9 +214,25 @@ impl Journal {
         Ok(commit)
     }
 
+    /// Makes sure that the next append finds room for a payload of `bytes`, or of less.
+    ///
+    /// # Errors
+    /// As [`Journal::append`]. After [`JournalError::NoSpace`] less may still find room.
+    pub fn reserve(&mut self, bytes: usize) -> Result<(), JournalError> {
+        self.pool.check()?;
+        if bytes > PAYLOAD_BYTES_MAX {
+            return Err(JournalError::TooLarge { bytes });
+        }
+        let bytes = record::stored_bytes(bytes) as u64;
+        if bytes <= self.active.room() {
+            return Ok(());
+        }
+        self.pool.make_ready(bytes, &mut self.ready)
+    }
+
     fn roll_over(&mut self, record: u64) -> Result<(), JournalError> {
         let number = self.active.header.number + 1;
-        let next = self.pool.activate(number, self.last.next(), record)?;
+        let next = self.pool.activate(number, self.last.next(), record, &mut self.ready)?;
         let full = std::mem::replace(&mut self.active, next);
         self.pool.seal(Sealed {
             number: full.header.number,

@@ -27,7 +27,7 @@ use std::{
 use parking_lot::Mutex;
 
 use super::{
-    CommitNo, JournalConfig, JournalError, disk, error,
+    CommitNo, JournalConfig, JournalError, SEGMENT_BYTES_MAX, disk, error,
     segment::{Active, BLOCK_BYTES, HEADER_BYTES, Header, Name},
 };
 
@@ -41,6 +41,14 @@ pub(super) struct Sealed {
     pub bytes: u64,
     /// Bytes of it that a replay needs.
     pub used: u64,
+}
+
+/// A file of zeros that will be the next segment, larger than a spare.
+#[derive(Debug)]
+pub(super) struct Ready {
+    file: File,
+    path: PathBuf,
+    bytes: u64,
 }
 
 #[derive(Debug, Default)]
@@ -60,7 +68,8 @@ pub(super) struct Pool {
     segment_bytes: u64,
     spares_max: usize,
     poisoned: AtomicBool,
-    /// Held while segments are given back or spares are made; never by the appending thread.
+    /// Held while segments are given back or spares are made; never by the appending thread, which
+    /// may make one spare more.
     upkeep: Mutex<()>,
     state: Mutex<State>,
 }
@@ -166,15 +175,21 @@ impl Pool {
         number: u64,
         first: CommitNo,
         record: u64,
+        ready: &mut Option<Ready>,
     ) -> Result<Active, JournalError> {
         let live = Name::Live(number).path(&self.dir);
         let salt = getrandom::u64()
             .map_err(|error| io_error("draw a salt for", &live)(io::Error::other(error)))?;
-        let needed = (HEADER_BYTES + record).next_multiple_of(BLOCK_BYTES);
-        let bytes = self.segment_bytes.max(needed);
+        let mut bytes = self.file_bytes(record);
         let (file, path) = match self.take_spare(bytes)? {
             Some(spare) => spare,
-            None => self.make(bytes)?,
+            None => match ready.take_if(|ready| ready.bytes >= bytes) {
+                Some(ready) => {
+                    bytes = ready.bytes;
+                    (ready.file, ready.path)
+                }
+                None => self.make(bytes)?,
+            },
         };
         let header = Header { number, first, bytes, salt };
         let named = disk::write(&file, &header.encode(), 0)
@@ -186,6 +201,29 @@ impl Pool {
         }
         disk::sync_dir(&self.dir_handle).map_err(|e| self.poison("sync", &self.dir, e))?;
         Ok(Active { file, path: live, header, end: HEADER_BYTES })
+    }
+
+    /// Length of a segment with room for a record of `record` bytes.
+    fn file_bytes(&self, record: u64) -> u64 {
+        self.segment_bytes.max((HEADER_BYTES + record).next_multiple_of(BLOCK_BYTES))
+    }
+
+    /// Makes sure that [`Self::activate`] finds a file for a record of `record` bytes.
+    pub fn make_ready(&self, record: u64, ready: &mut Option<Ready>) -> Result<(), JournalError> {
+        let bytes = self.file_bytes(record);
+        if bytes == self.segment_bytes {
+            return if self.state.lock().spares.is_empty() { self.make_spare() } else { Ok(()) };
+        }
+        if ready.as_ref().is_some_and(|ready| ready.bytes >= bytes) {
+            return Ok(());
+        }
+        // A group that grows does not ask for a new file with every commit.
+        let bytes = bytes.next_power_of_two().clamp(bytes, SEGMENT_BYTES_MAX.max(bytes));
+        let (file, path) = self.make(bytes)?;
+        if let Some(smaller) = ready.replace(Ready { file, path, bytes }) {
+            self.discard(&smaller.path);
+        }
+        Ok(())
     }
 
     fn take_spare(&self, bytes: u64) -> Result<Option<(File, PathBuf)>, JournalError> {
@@ -270,18 +308,23 @@ impl Pool {
 
     fn prepare_spares(&self) -> Result<(), JournalError> {
         while self.state.lock().spares.len() < self.spares_max {
-            let (_, path) = self.make(self.segment_bytes)?;
-            let id = match path.file_name().and_then(|name| name.to_str()).and_then(Name::parse) {
-                Some(Name::Unfinished(id)) => id,
-                _ => return Ok(()),
-            };
-            if let Err(source) = disk::rename(&path, &Name::Spare(id).path(&self.dir)) {
-                self.discard(&path);
-                return Err(self.poison_unless_full("name", &path, source));
-            }
-            // The name need not be durable: the live name that replaces it will be.
-            self.state.lock().spares.push(id);
+            self.make_spare()?;
         }
+        Ok(())
+    }
+
+    fn make_spare(&self) -> Result<(), JournalError> {
+        let (_, path) = self.make(self.segment_bytes)?;
+        let id = match path.file_name().and_then(|name| name.to_str()).and_then(Name::parse) {
+            Some(Name::Unfinished(id)) => id,
+            _ => return Ok(()),
+        };
+        if let Err(source) = disk::rename(&path, &Name::Spare(id).path(&self.dir)) {
+            self.discard(&path);
+            return Err(self.poison_unless_full("name", &path, source));
+        }
+        // The name need not be durable: the live name that replaces it will be.
+        self.state.lock().spares.push(id);
         Ok(())
     }
 }

@@ -1,35 +1,40 @@
 //! A full disk and a damaged log: what goes on, and what comes back.
 
-use std::sync::atomic::Ordering;
-
 use super::{Store, commit, history, inbox, quiet, seen};
 use crate::store::{Commit, StoreError, catalogue::Table};
 
 /// Cause: a disk without room let the round of the filler fail, which is final. Fix: a round begins
-/// only when there is room for it; until then memory fills up and flushes are refused.
+/// only when there is room for it; until then memory fills up and commits are refused, before
+/// anything of them is staged.
 #[test]
-fn a_full_disk_refuses_flushes_and_loses_nothing() {
+fn a_full_disk_refuses_commits_and_loses_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let mut config = quiet(&folder.path().join("data"));
     config.memory_bytes = 1000;
     let (store, mut writer) = Store::open(&config).unwrap();
-    store.shared.room.store(0, Ordering::SeqCst);
+    store.set_room(0);
     let mut flushed = 0;
+    let mut next = Commit::new();
+    next.append(history(1), "one record like the other".into());
     let refused = loop {
-        commit(&mut writer, |c| c.append(history(1), format!("record {flushed}").into()));
-        match writer.flush() {
+        match writer.stage(&next) {
             Ok(()) => flushed += 1,
             Err(error) => break error,
         }
+        writer.flush().unwrap();
         assert!(flushed < 1000, "memory is not bounded");
     };
     assert!(matches!(refused, StoreError::NoSpace), "{refused}");
     assert!(writer.healthy() && matches!(store.settle(), Err(StoreError::NoSpace)));
     assert_eq!(store.reader().bounds(&history(1)).unwrap().last, flushed, "reads go on");
-    assert!(matches!(writer.flush(), Err(StoreError::NoSpace)));
+    assert!(matches!(writer.reserve(0), Err(StoreError::NoSpace)));
+    assert_eq!(writer.staged_bytes(), 0);
+    writer.stage(&Commit::new()).unwrap();
+    writer.flush().unwrap();
 
-    store.shared.room.store(u64::MAX, Ordering::SeqCst);
+    store.set_room(u64::MAX);
     store.settle().unwrap();
+    writer.stage(&next).unwrap();
     writer.flush().unwrap();
     assert_eq!(store.reader().bounds(&history(1)).unwrap().last, flushed + 1);
     let before = seen(&store);

@@ -176,6 +176,39 @@ fn a_full_disk_refuses_the_commit_and_does_not_poison() {
 }
 
 #[test]
+fn room_that_was_reserved_is_there() {
+    // The steps of making a spare: create, fill, sync, rename.
+    for step in 0..4 {
+        let dir = tempfile::tempdir().expect("dir");
+        let config = config(dir.path());
+        sim::start(dir.path());
+        let (mut journal, _) = open(&config, CommitNo::ZERO).expect("new");
+        journal.append(&payload(1, 3000)).expect("append");
+        sim::fail_after(step, Fault::Errno(libc::ENOSPC));
+        let refused = journal.reserve(3000);
+        assert!(matches!(refused, Err(JournalError::NoSpace { .. })), "{step}: {refused:?}");
+        assert!(sim::fired());
+        assert_eq!(names(&config), ["segment-0000000000000001"], "nothing is left behind");
+        journal.reserve(5).expect("less fits");
+        journal.append(b"small").expect("append");
+        journal.reserve(3000).expect("space again");
+        assert_eq!(names(&config).len(), 2);
+        journal.append(&payload(3, 3000)).expect("append");
+        for bytes in [20_000, 15_000, 30_000] {
+            journal.reserve(bytes).expect("more than a segment");
+        }
+        assert_eq!(names(&config).len(), 3, "the largest is enough");
+        journal.append(&payload(4, 20_000)).expect("append");
+        assert_eq!(names(&config).len(), 3);
+        drop(journal);
+        let (_, seen) = open(&config, CommitNo::ZERO).expect("open");
+        let expected = [payload(1, 3000), b"small".to_vec(), payload(3, 3000), payload(4, 20_000)];
+        assert_eq!(seen, expected);
+        sim::stop();
+    }
+}
+
+#[test]
 fn a_full_disk_while_recycling_loses_nothing() {
     for step in 0..6 {
         let dir = tempfile::tempdir().expect("dir");
