@@ -314,8 +314,10 @@ impl Engine {
             Some(row) => Device::decode(row)?.cursor,
             None => InboxSeq::ZERO,
         };
-        let waiting = self.cursors.get(&(user.clone(), device.clone())).copied();
-        Ok(row.max(waiting.unwrap_or_default()))
+        let name = (user.clone(), device.clone());
+        let waiting = self.cursors.get(&name).copied();
+        let arrived = self.full.arrived.get(&name).map(|device| device.cursor);
+        Ok(row.max(waiting.unwrap_or_default()).max(arrived.unwrap_or_default()))
     }
 
     /// What is damaged, or finds no room, costs a notification, not the request that called for it.
