@@ -67,6 +67,8 @@ pub struct Client {
     pub large_ends: Vec<LargeCursor>,
     /// What it has.
     pub copy: Replica,
+    /// It has what it says that it has.
+    pub honest: bool,
     agreed: ClientLimits,
     unacked: VecDeque<(u64, usize)>,
     last: Option<Reply>,
@@ -92,6 +94,7 @@ impl Client {
             state: None,
             large_ends: Vec::new(),
             copy: Replica::default(),
+            honest: true,
             agreed: ClientLimits::default(),
             unacked: VecDeque::new(),
             last: None,
@@ -195,6 +198,7 @@ impl Client {
                 self.asked.remove(&req_id);
                 self.go_on_from(at.seq.number());
                 self.copy = Replica::of_everything(model, &self.user);
+                self.honest = true;
                 self.phase = Phase::Streaming { caught_up: false };
             }
             Reply::SyncBatch(batch) => self.batch(model, batch)?,
@@ -354,7 +358,9 @@ impl Client {
             let head = model.head(&self.user);
             same("where the stream ends", &InboxSeq::new(self.stored), &head)?;
             same("whether CaughtUp came", &caught_up, &true)?;
-            self.copy.settled(model, &self.user)?;
+            if self.honest {
+                self.copy.settled(model, &self.user)?;
+            }
         }
         Ok(())
     }

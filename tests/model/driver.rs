@@ -578,6 +578,8 @@ impl Driver {
             return Err("nothing is open".into());
         };
         store.close(engine.into_writer()).map_err(|e| format!("close failed: {e}"))?;
+        // An outcome of the hook that came after the last flush is not kept.
+        self.model = self.durable.clone();
         self.started()
     }
 

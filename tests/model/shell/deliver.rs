@@ -159,6 +159,9 @@ impl Driver {
     fn store_replica(&mut self, at: usize) {
         let client = &self.shell.connections[at].client;
         let Phase::Streaming { .. } = client.phase else { return };
+        if !client.honest {
+            return;
+        }
         // TooLong follows a Welcome that says so; until Resume nothing is adopted.
         if client
             .compared

@@ -193,6 +193,8 @@ impl Driver {
             // Whatever it has before this is not looked at.
             _ => Replica::of_everything(&self.model, &caller.user),
         };
+        // What it claims beyond the end may be there before anybody looks.
+        client.honest = resume.is_none_or(|at| at.seq <= self.model.head(&caller.user));
         let cursors = if self.plan.dice.chance(3, 4) { client.copy.cursors() } else { Vec::new() };
         let limits = ClientLimits {
             unacked_entries: *self.plan.dice.pick(&[0, 0, 1, 3, 10]),
