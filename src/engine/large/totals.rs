@@ -48,7 +48,8 @@ impl Derived {
         Self {
             total: counts.iter().map(|count| count.unread).sum(),
             counts: counts.iter().map(of).collect(),
-            stale: HashSet::new(),
+            // Once: which of them the user has left shows then.
+            stale: counts.iter().map(|count| count.conversation.clone()).collect(),
         }
     }
 
@@ -153,13 +154,18 @@ impl Engine {
             }
             Some(mut derived) => {
                 for id in std::mem::take(&mut derived.stale) {
-                    let unread = match open::membership(&self.writer, user, &id)? {
+                    let own = open::membership(&self.writer, user, &id)?;
+                    let unread = match &own {
                         Some(own) => {
                             let tip = self.cache.tip(&self.writer, &id)?;
-                            self.count(user, &id, &own, tip)?.unread
+                            self.count(user, &id, own, tip)?.unread
                         }
                         None => 0,
                     };
+                    if unread > 0 && own.is_some_and(|own| !own.is_member()) {
+                        // Nobody tells whoever has left that a message was recalled.
+                        derived.stale.insert(id.clone());
+                    }
                     derived.set(id, unread);
                 }
                 let total = derived.total;
