@@ -193,10 +193,16 @@ mod tests {
             due: at(2),
             attempts: 3,
         };
-        let untrue = Some(Kind::Read);
-        let shown = Shown { seq: HistorySeq::new(5), at: at(4), untrue };
+        let seq = HistorySeq::new(5);
+        let (untrue, before) = (Some((Kind::Read, seq)), HistorySeq::ZERO);
+        let shown = Shown { seq, at: at(4), untrue, sure: true, before };
         let outbox = Outbox { wanted: Some(wanted), shown: Some(shown) };
         assert_eq!(&outbox.encode()[..], b"\x01\x0f\x03\x07\x05\x06\x01\x02\x03\x05\x04");
+        let (untrue, before) = (Some((Kind::Recalled, seq.previous())), seq.previous());
+        let shown = Shown { untrue, before, sure: false, ..shown };
+        let unsure = Outbox { wanted: None, shown: Some(shown) };
+        assert_eq!(&unsure.encode()[..], b"\x01\x32\x05\x04\x04\x04");
+        assert_eq!(Outbox::decode(unsure.encode()), Ok(unsure));
         let round = Round {
             started: at(1),
             upto: HistorySeq::new(2),

@@ -9,7 +9,9 @@
 //! ```
 //! One thing waits at a time, the newest: a notification replaces the one before it. *In flight* is
 //! known to memory alone; the row only counts how often a thing was told. What was told may be shown,
-//! whatever became of the answer, so it is remembered as shown when something else takes its place.
+//! whatever became of the answer, so it is remembered as shown when something else takes its place;
+//! but not as sure: the device may show what it showed before, or nothing. Nobody relies on that. When
+//! nothing newer comes to settle it, the newest unread message is told again, or all is taken back.
 
 use std::time::Duration;
 
@@ -30,6 +32,7 @@ const SHOWN: u8 = 2;
 const MENTION: u8 = 4;
 const UNTRUE_READ: u8 = 8;
 const UNTRUE_RECALLED: u8 = 16;
+const UNSURE: u8 = 32;
 
 /// What a device is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +74,19 @@ pub struct Shown {
     /// Since when.
     pub at: Timestamp,
     /// It was read or recalled since, and is to be taken back if nothing takes its place.
-    pub untrue: Option<Kind>,
+    pub untrue: Option<(Kind, HistorySeq)>,
+    /// The hook has taken it. Otherwise its answer was lost.
+    pub sure: bool,
+    /// What the device shows if it was not taken; zero = nothing, or it was.
+    pub before: HistorySeq,
+}
+
+impl Shown {
+    /// Which of the messages that the device may show is such a one.
+    fn which(&self, is_such: impl Fn(HistorySeq) -> bool) -> Option<HistorySeq> {
+        let before = Some(self.before).filter(|before| *before > HistorySeq::ZERO);
+        [Some(self.seq), before].into_iter().flatten().find(|seq| is_such(*seq))
+    }
 }
 
 /// A message that a device should be told of.
@@ -136,7 +151,7 @@ impl Outbox {
     pub fn message(&mut self, news: News, id: u64, now: Timestamp) -> bool {
         let News { seq, entry, mention, due } = news;
         let known = self.wanted.filter(|wanted| wanted.kind == Kind::Message);
-        if self.shown.is_some_and(|shown| shown.seq >= seq)
+        if self.shown.is_some_and(|shown| shown.sure && shown.seq >= seq)
             || known.is_some_and(|known| known.seq >= seq)
         {
             return false;
@@ -160,11 +175,11 @@ impl Outbox {
                 return self.doubt(Kind::Read, |shown| shown <= read_seq);
             }
             Some(_) => self.set_aside(now),
-            None if self.shown.is_none_or(|shown| shown.seq > read_seq) => return false,
+            None if self.may_show(|shown| shown <= read_seq).is_none() => return false,
             None => {}
         }
-        if let Some(shown) = self.shown.filter(|shown| shown.seq <= read_seq) {
-            self.take_back(Kind::Read, shown.seq, id, now);
+        if let Some(shown) = self.may_show(|shown| shown <= read_seq) {
+            self.take_back(Kind::Read, shown, id, now);
         }
         self.correct(id, now);
         true
@@ -182,28 +197,29 @@ impl Outbox {
         match self.wanted {
             Some(wanted) if wanted.kind == Kind::Message && wanted.seq == seq => {
                 self.set_aside(now);
-                if self.shows_nothing_true()
-                    && let Some(earlier) = earlier
+                if let Some(earlier) = earlier
                     && self.message(News { due: earlier.due.max(wanted.due), ..earlier }, id, now)
                 {
                     return true;
                 }
             }
-            None if self.shown.is_some_and(|shown| shown.seq == seq) => {}
+            // What is shown may be this one, or another one: that one is told again.
+            None if self.may_show(|shown| shown == seq).is_some() => {
+                if self.shown.is_some_and(|shown| shown.seq != seq)
+                    && let Some(earlier) = earlier
+                    && self.message(earlier, id, now)
+                {
+                    return true;
+                }
+            }
             // Something else is on its way and takes the place of what is shown.
             _ => return self.doubt(Kind::Recalled, |shown| shown == seq),
         }
-        if self.shown.is_some_and(|shown| shown.seq == seq) {
+        if self.may_show(|shown| shown == seq).is_some() {
             self.take_back(Kind::Recalled, seq, id, now);
         }
         self.correct(id, now);
         true
-    }
-
-    /// Whether there is nothing on the device that should be there.
-    #[must_use]
-    pub fn shows_nothing_true(&self) -> bool {
-        self.shown.is_none_or(|shown| shown.untrue.is_some())
     }
 
     /// What is wanted is due: decides again. `earlier` is as in [`Outbox::gone`].
@@ -235,13 +251,13 @@ impl Outbox {
         })
     }
 
-    /// The device has a session in the foreground, and sees for itself.
+    /// The device has a session in the foreground, and takes away itself what is wrong to show.
     pub fn attend(&mut self, now: Timestamp) {
-        let taking_back = self.wanted.is_some_and(|wanted| wanted.kind != Kind::Message);
         self.set_aside(now);
-        if taking_back || self.shows_nothing_true() {
-            self.shown = None;
-        }
+        self.shown = self
+            .shown
+            .filter(|shown| shown.untrue.is_none_or(|(_, untrue)| untrue != shown.seq))
+            .map(|shown| Shown { untrue: None, before: HistorySeq::ZERO, ..shown });
     }
 
     /// The hook is being told, once more.
@@ -254,12 +270,17 @@ impl Outbox {
     /// The hook has taken what `told` was when it was told.
     pub fn accepted(&mut self, told: &Wanted, now: Timestamp) {
         match told.kind {
-            Kind::Message => self.show(told.seq, now),
+            Kind::Message => self.show(told.seq, now, true),
             Kind::Read | Kind::Recalled => {
-                self.shown = self.shown.filter(|shown| shown.seq > told.seq);
+                let kept = |shown: &Shown| shown.seq > told.seq && shown.before != told.seq;
+                self.shown = self.shown.filter(kept);
             }
         }
-        self.wanted = self.wanted.filter(|wanted| wanted.id != told.id);
+        // It may have been asked for once more, because this answer seemed to be lost.
+        let same = |wanted: &Wanted| {
+            wanted.kind == told.kind && wanted.kind == Kind::Message && wanted.seq <= told.seq
+        };
+        self.wanted = self.wanted.filter(|wanted| wanted.id != told.id && !same(wanted));
     }
 
     /// The hook has not taken it: again after a pause.
@@ -286,9 +307,9 @@ impl Outbox {
     fn set_aside(&mut self, now: Timestamp) {
         match self.wanted.take() {
             Some(wanted) if wanted.kind != Kind::Message => {
-                self.doubt(wanted.kind, |_| true);
+                self.doubt(wanted.kind, |shown| shown == wanted.seq);
             }
-            Some(wanted) if wanted.attempts > 0 => self.show(wanted.seq, now),
+            Some(wanted) if wanted.attempts > 0 => self.show(wanted.seq, now, false),
             _ => {}
         }
     }
@@ -296,9 +317,9 @@ impl Outbox {
     /// What is shown may be wrong to show; says whether that is news.
     fn doubt(&mut self, why: Kind, which: impl Fn(HistorySeq) -> bool) -> bool {
         match &mut self.shown {
-            Some(shown) if shown.untrue.is_none() && which(shown.seq) => {
-                shown.untrue = Some(why);
-                true
+            Some(shown) if shown.untrue.is_none() => {
+                shown.untrue = shown.which(which).map(|seq| (why, seq));
+                shown.untrue.is_some()
             }
             _ => false,
         }
@@ -307,19 +328,33 @@ impl Outbox {
     /// Nothing takes the place of what is wrong to show: it is taken back.
     fn correct(&mut self, id: u64, now: Timestamp) {
         if self.wanted.is_none()
-            && let Some(Shown { seq, untrue: Some(why), .. }) = self.shown
+            && let Some(Shown { untrue: Some((why, seq)), .. }) = self.shown
         {
             self.take_back(why, seq, id, now);
         }
     }
 
-    fn show(&mut self, seq: HistorySeq, at: Timestamp) {
-        match &mut self.shown {
-            Some(shown) if shown.seq > seq => {}
+    /// The device may show such a message.
+    fn may_show(&self, is_such: impl Fn(HistorySeq) -> bool) -> Option<HistorySeq> {
+        self.shown.as_ref().and_then(|shown| shown.which(is_such))
+    }
+
+    fn show(&mut self, seq: HistorySeq, at: Timestamp, sure: bool) {
+        let (before, untrue) = match &mut self.shown {
+            Some(shown) if shown.seq > seq => return,
             // Whether it is true to show does not change by its being shown.
-            Some(shown) if shown.seq == seq => shown.at = at,
-            _ => self.shown = Some(Shown { seq, at, untrue: None }),
-        }
+            Some(shown) if shown.seq == seq => {
+                shown.at = at;
+                if sure {
+                    (shown.sure, shown.before) = (true, HistorySeq::ZERO);
+                    shown.untrue = shown.untrue.filter(|(_, untrue)| *untrue == seq);
+                }
+                return;
+            }
+            Some(shown) if !sure => (shown.seq, shown.untrue),
+            _ => (HistorySeq::ZERO, None),
+        };
+        self.shown = Some(Shown { seq, at, untrue, sure, before });
     }
 
     fn take_back(&mut self, kind: Kind, seq: HistorySeq, id: u64, now: Timestamp) {
@@ -346,10 +381,11 @@ impl Outbox {
             bit(self.wanted.is_some(), WANTED)
                 | bit(self.shown.is_some(), SHOWN)
                 | bit(self.wanted.is_some_and(|wanted| wanted.mention), MENTION)
+                | bit(self.shown.is_some_and(|shown| !shown.sure), UNSURE)
                 | match self.shown.and_then(|shown| shown.untrue) {
-                    None | Some(Kind::Message) => 0,
-                    Some(Kind::Read) => UNTRUE_READ,
-                    Some(Kind::Recalled) => UNTRUE_RECALLED,
+                    None | Some((Kind::Message, _)) => 0,
+                    Some((Kind::Read, _)) => UNTRUE_READ,
+                    Some((Kind::Recalled, _)) => UNTRUE_RECALLED,
                 },
         );
         if let Some(wanted) = &self.wanted {
@@ -368,6 +404,10 @@ impl Outbox {
         if let Some(shown) = &self.shown {
             put_varint(&mut out, shown.seq.number());
             put_varint(&mut out, shown.at.millis());
+            if !shown.sure {
+                put_varint(&mut out, shown.before.number());
+                put_varint(&mut out, shown.untrue.map_or(0, |(_, untrue)| untrue.number()));
+            }
         }
         out.freeze()
     }
@@ -404,12 +444,20 @@ impl Outbox {
         if flags & SHOWN != 0 {
             let seq = HistorySeq::new(read_varint(input)?);
             let at = Timestamp::from_millis(read_varint(input)?);
+            let sure = flags & UNSURE == 0;
+            let (before, which) = match sure {
+                true => (HistorySeq::ZERO, seq),
+                false => {
+                    let before = HistorySeq::new(read_varint(input)?);
+                    (before, HistorySeq::new(read_varint(input)?))
+                }
+            };
             let untrue = match flags & (UNTRUE_READ | UNTRUE_RECALLED) {
                 0 => None,
-                UNTRUE_READ => Some(Kind::Read),
-                _ => Some(Kind::Recalled),
+                UNTRUE_READ => Some((Kind::Read, which)),
+                _ => Some((Kind::Recalled, which)),
             };
-            outbox.shown = Some(Shown { seq, at, untrue });
+            outbox.shown = Some(Shown { seq, at, untrue, sure, before });
         }
         Ok(outbox)
     }

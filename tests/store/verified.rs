@@ -498,7 +498,13 @@ fn wrong_pushes_are_found() {
             due: Timestamp::default(),
             attempts: 0,
         };
-        let shown = Shown { seq: HistorySeq::new(shown), at: Timestamp::default(), untrue: None };
+        let shown = Shown {
+            seq: HistorySeq::new(shown),
+            at: Timestamp::default(),
+            untrue: None,
+            before: HistorySeq::ZERO,
+            sure: true,
+        };
         let outbox = Outbox { wanted: Some(wanted), shown: Some(shown) };
         commit.put(Table::PushJob, place.key(), outbox.encode());
     };

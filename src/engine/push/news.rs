@@ -327,8 +327,11 @@ impl Engine {
         outbox: &Outbox,
         gone: HistorySeq,
     ) -> Result<Option<News>, StoreError> {
-        let waits = outbox.wanted.is_some_and(|w| w.seq == gone && w.attempts == 0);
-        if !waits || !outbox.shows_nothing_true() {
+        let asked = match outbox.wanted {
+            Some(wanted) => wanted.seq == gone && wanted.attempts == 0,
+            None => outbox.shown.is_some_and(|shown| !shown.sure && shown.seq > gone),
+        };
+        if !asked {
             return Ok(None);
         }
         let only = Some(&place.conversation);
