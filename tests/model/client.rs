@@ -125,6 +125,14 @@ impl Client {
         self.phase == Phase::Streaming { caught_up: true }
     }
 
+    /// What it may ack: nothing above the place from which it has asked to go on.
+    pub fn ackable(&self) -> u64 {
+        match self.phase {
+            Phase::Resuming(_, at) => self.stored.min(at.seq.number()),
+            _ => self.stored,
+        }
+    }
+
     pub fn is_open(&self) -> bool {
         !matches!(self.phase, Phase::Greeting(_)) && self.ends.is_empty()
     }

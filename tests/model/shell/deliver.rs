@@ -399,8 +399,8 @@ impl Driver {
             self.pump()?;
             for at in 0..self.shell.connections.len() {
                 let client = &self.shell.connections[at].client;
-                if client.is_open() && client.acked < client.stored {
-                    let seq = InboxSeq::new(client.stored);
+                if client.is_open() && client.acked < client.ackable() {
+                    let seq = InboxSeq::new(client.ackable());
                     self.say(at, InboxSeq::ZERO, Request::Ack(seq))?;
                 }
             }

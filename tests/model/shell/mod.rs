@@ -84,7 +84,7 @@ impl Driver {
             12..=15 if open => self.resume(at),
             16 | 17 if open => {
                 let (client, now) = (&self.shell.connections[at].client, self.now);
-                let (ack, req_id) = (InboxSeq::new(client.stored), client.next_req_id);
+                let (ack, req_id) = (InboxSeq::new(client.ackable()), client.next_req_id);
                 let client_time_ms = self.plan.dice.below(1 << 40);
                 let pong = Reply::Pong { client_time_ms, time: now.wall };
                 self.say(at, ack, Request::Ping { client_time_ms })?;
@@ -94,7 +94,7 @@ impl Driver {
             18 | 19 if open => self.misbehave(at),
             20 if open => {
                 self.end(at, End::Quiet);
-                let ack = InboxSeq::new(self.shell.connections[at].client.stored);
+                let ack = InboxSeq::new(self.shell.connections[at].client.ackable());
                 self.say(at, ack, Request::Bye)
             }
             21..=25 => {
@@ -139,7 +139,7 @@ impl Driver {
             client.is_open() && (&client.user, &client.device) == (&caller.user, &caller.device)
         };
         let Some(at) = self.shell.connections.iter().position(of) else { return Ok(false) };
-        let stored = self.shell.connections[at].client.stored;
+        let stored = self.shell.connections[at].client.ackable();
         let ack = if self.plan.dice.chance(1, 4) { stored } else { 0 };
         self.say(at, InboxSeq::new(ack), request.clone())?;
         Ok(true)
@@ -328,7 +328,7 @@ impl Driver {
 
     fn ack(&mut self, at: usize) -> Result<(), Found> {
         let client = &self.shell.connections[at].client;
-        let (acked, stored) = (client.acked, client.stored);
+        let (acked, stored) = (client.acked, client.ackable());
         let seq = match self.plan.dice.below(4) {
             0 => self.plan.dice.within(acked.min(stored), stored),
             1 => self.plan.dice.below(stored + 1),
