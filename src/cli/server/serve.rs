@@ -214,6 +214,9 @@ fn announce(config: &Config, limits: &Limits, address: SocketAddr) {
     let mint = format!("{} token mint --data {}", shell(&roamd), shell(data));
     let server = format!("--server {address}");
     eprintln!("\nTry it in two other terminals:");
+    if !roam.exists() {
+        eprintln!("  (the client is not built yet: cargo build --release)");
+    }
     eprintln!("  {} recv --follow {server} --token $({mint} --user bob)", shell(&roam));
     eprintln!("  {} send @bob hello {server} --token $({mint} --user alice)\n", shell(&roam));
 }
