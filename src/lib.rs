@@ -7,6 +7,7 @@
 pub mod id;
 pub mod limits;
 pub mod message;
+pub mod planted;
 pub mod refusal;
 pub mod reply;
 pub mod request;

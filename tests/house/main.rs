@@ -14,7 +14,7 @@ use source::{Source, lines_with, parts};
 
 /// The layers, innermost first. A module may use the layers before its own.
 const LEVELS: &[&[&str]] = &[
-    &["id", "seq", "time", "message", "request", "reply", "refusal", "limits"],
+    &["id", "seq", "time", "message", "request", "reply", "refusal", "limits", "planted"],
     &["wire", "ack", "store", "auth", "config"],
     &["inbox", "history", "conversation", "sent", "notice", "presence", "push"],
     &["engine", "inspect"],

@@ -7,6 +7,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use super::{Common, fail};
+#[cfg(feature = "simulation")]
+use crate::planted;
 use crate::{
     auth::{KeyRing, secret_file},
     cli::exit::Exit,
@@ -53,6 +55,15 @@ pub(super) fn run(common: &Common, args: &ServeArgs) -> Exit {
     };
     start_log(&config);
     heed_test_switch();
+    #[cfg(feature = "simulation")]
+    if let Some(name) = std::env::var_os(planted::VARIABLE) {
+        let name = name.to_string_lossy();
+        if !planted::set_by_name(&name) {
+            eprintln!("roamd: no planted bug is called {name}");
+            return Exit::Configuration;
+        }
+        tracing::warn!("{} is set: this daemon is wrong on purpose", planted::VARIABLE);
+    }
     let exit = serve(&config);
     if let Some(dir) = temporary {
         let _ = std::fs::remove_dir_all(dir);
