@@ -14,7 +14,9 @@ pub mod names;
 pub mod server;
 
 mod acts;
+mod copy;
 mod device;
+mod follower;
 mod report;
 mod verdict;
 mod world;

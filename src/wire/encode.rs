@@ -19,10 +19,11 @@ use crate::{
         frame::encode_delimited,
         proto::{self, server_frame::Body},
         raw::{
-            BatchFields, Fields, FrameFields, ItemsFields, MutationPageFields, PageFields,
-            entry_len, mutation_len,
+            BatchFields, FrameFields, ItemsFields, MutationPageFields, PageFields, entry_len,
+            mutation_len,
         },
         reply as to,
+        sink::Fields,
     },
 };
 

@@ -23,6 +23,7 @@ pub mod proto;
 mod raw;
 mod reply;
 mod scan;
+mod sink;
 
 pub use decode::{Refused, decode_client};
 pub use encode::{encode_client, encode_server};
