@@ -171,10 +171,15 @@ pub struct Limits {
     pub heartbeat_interval: Duration,
     /// A connection whose socket takes nothing for so long is closed: IDLE.
     pub write_stall: Duration,
-    /// Open connections. More: accepted and told OVERLOADED.
+    /// Open connections. More: one that has not said Hello gives way; when there is none, the new one is
+    /// accepted and told OVERLOADED.
     pub connections: usize,
-    /// Connections before Welcome. More: accepted and told OVERLOADED.
+    /// Connections that have not said Hello. More: the oldest one, of the address with the most of them,
+    /// is told OVERLOADED and closed.
     pub greeting_connections: usize,
+    /// Open connections of one IPv4 address or IPv6 network of 64 bits. 0 = no limit, since many may be
+    /// behind one. More: accepted and told RATE_LIMITED.
+    pub connections_per_address: usize,
     /// Sends, edits, recalls and deletions for all one session may make per second, sustained. 0 = no
     /// limit. More: RATE_LIMITED.
     pub sends_per_second: u32,
@@ -204,6 +209,7 @@ impl Default for Limits {
             write_stall: Duration::from_secs(30),
             connections: 20_000,
             greeting_connections: 1000,
+            connections_per_address: 0,
             sends_per_second: 0,
             sends_burst: 100,
         }

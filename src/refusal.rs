@@ -19,6 +19,22 @@ pub enum Retry {
     SameId,
 }
 
+impl Retry {
+    /// The same advice with a wait between one and two times as long, by `seed`: those who are refused
+    /// together do not come back together.
+    #[must_use]
+    pub fn spread(self, seed: u64) -> Self {
+        // Neighbours in `seed` are far apart in what comes out.
+        let mixed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        let longer = |wait: Duration| wait + wait.mul_f64(mixed as f64 / 4_294_967_296.0);
+        match self {
+            Self::AfterDelay(wait) => Self::AfterDelay(longer(wait)),
+            Self::Reconnect(wait) => Self::Reconnect(longer(wait)),
+            other => other,
+        }
+    }
+}
+
 macro_rules! error_codes {
     ($($(#[$doc:meta])* $name:ident = $number:literal, $text:literal, $retry:expr;)*) => {
         /// The error registry: what programs branch on. Numbers as in `proto/`.
@@ -154,5 +170,28 @@ impl Refusal {
     #[must_use]
     pub fn fatal(code: ErrorCode, detail: impl Into<String>) -> Self {
         Self { fatal: true, ..Self::new(code, detail) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_who_are_refused_together_come_back_apart() {
+        let wait = |seed| match Retry::AfterDelay(SOON).spread(seed) {
+            Retry::AfterDelay(wait) => wait,
+            other => panic!("{other:?}"),
+        };
+        // A thousand in a row, over the half second: about a hundred in every twentieth of it.
+        let mut twentieths = [0; 10];
+        for seed in 1_700_000_000_000 << 20..(1_700_000_000_000 << 20) + 1000 {
+            let more = wait(seed) - SOON;
+            assert!(more <= SOON);
+            twentieths[(more.as_millis() / 50).min(9) as usize] += 1;
+        }
+        assert!(twentieths.iter().all(|count| (80..120).contains(count)), "{twentieths:?}");
+        assert_eq!(Retry::Resync.spread(7), Retry::Resync);
+        assert_eq!(Retry::Reconnect(Duration::ZERO).spread(7), Retry::Reconnect(Duration::ZERO));
     }
 }

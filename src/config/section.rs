@@ -120,10 +120,12 @@ sections! {
         /// A connection whose socket takes nothing for so long is closed: IDLE.
         #[serde(with = "duration")]
         write_stall: Duration = Limits::default().write_stall,
-        /// Open connections. More: accepted and told OVERLOADED.
+        /// Open connections. More: one that has not said Hello gives way; when there is none, the new one is accepted and told OVERLOADED.
         connections: usize = Limits::default().connections,
-        /// Connections before Welcome. More: accepted and told OVERLOADED.
+        /// Connections that have not said Hello. More: the oldest one, of the address with the most of them, is told OVERLOADED and closed.
         greeting_connections: usize = Limits::default().greeting_connections,
+        /// Open connections of one IPv4 address or IPv6 network of 64 bits. 0 = no limit, since many may be behind one. More: accepted and told RATE_LIMITED.
+        connections_per_address: usize = Limits::default().connections_per_address,
         /// Sends, edits, recalls and deletions for all one session may make per second, sustained. 0 = no
         /// limit. More: RATE_LIMITED.
         sends_per_second: u32 = Limits::default().sends_per_second,
@@ -248,6 +250,7 @@ impl From<&LimitsSection> for Limits {
             write_stall: set.write_stall,
             connections: set.connections,
             greeting_connections: set.greeting_connections,
+            connections_per_address: set.connections_per_address,
             sends_per_second: set.sends_per_second,
             sends_burst: set.sends_burst,
         }

@@ -7,7 +7,7 @@
 use std::{
     io,
     net::Shutdown,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -55,6 +55,8 @@ pub(super) struct Connection {
     closing: Option<Instant>,
     attached: bool,
     greeting: bool,
+    /// Another connection wants this one's place.
+    give_way: bool,
 }
 
 impl Drop for Connection {
@@ -78,6 +80,7 @@ impl Connection {
             closing: None,
             attached: false,
             greeting: true,
+            give_way: false,
         }
     }
 
@@ -85,22 +88,10 @@ impl Connection {
     pub(super) async fn run(mut self, stream: TcpStream) {
         let ended = self.serve(&stream).await;
         self.leave();
-        let ended = match ended {
-            Ok(()) => timeout(LINGER_TIME_MAX, self.linger(&stream)).await.unwrap_or(Ok(())),
-            Err(error) => Err(error),
-        };
         if let Err(error) = ended {
             tracing::debug!(session = self.session.id().number(), %error, "connection ended");
-        }
-    }
-
-    /// Says that nothing more will come, and drops what the peer still says. A socket closed with
-    /// bytes unread resets the connection, and the last frames could be lost on their way.
-    async fn linger(&mut self, stream: &TcpStream) -> io::Result<()> {
-        SockRef::from(stream).shutdown(Shutdown::Write)?;
-        loop {
-            stream.readable().await?;
-            self.read(stream)?;
+        } else if !self.give_way {
+            linger(&stream).await;
         }
     }
 
@@ -117,7 +108,8 @@ impl Connection {
     /// The greeting is over, one way or the other.
     fn greeted(&mut self) {
         if std::mem::take(&mut self.greeting) {
-            self.shared.greeting.fetch_sub(1, Ordering::Relaxed);
+            self.shared.admission.lock().greeted(self.session.id());
+            self.shared.place_left.notify_one();
         }
     }
 
@@ -127,7 +119,7 @@ impl Connection {
         loop {
             self.decode();
             let full = self.pump();
-            if self.session.is_open() {
+            if !self.session.is_greeting() {
                 self.greeted();
             }
             self.write(stream)?;
@@ -158,6 +150,12 @@ impl Connection {
                 }
             }
             self.collect();
+            if self.give_way && self.session.is_greeting() {
+                // A Hello just in time counts.
+                self.read(stream)?;
+                self.decode();
+                self.session.handle_crowded();
+            }
         }
     }
 
@@ -333,6 +331,7 @@ impl Connection {
         if let Some(reason) = arrivals.end {
             self.session.handle_end(reason);
         }
+        self.give_way |= arrivals.give_way;
         if arrivals.drain {
             self.session.handle_drain();
         }
@@ -361,5 +360,23 @@ impl Connection {
         }
         self.output = BytesMut::new();
         Ok(())
+    }
+}
+
+/// Says that nothing more will come, and for a moment drops what the peer still says. A socket closed
+/// with bytes unread resets the connection, and the last frames could be lost on their way.
+pub(super) async fn linger(stream: &TcpStream) {
+    let drop_all = async {
+        let mut dropped = vec![0; 4096];
+        while stream.readable().await.is_ok() {
+            match stream.try_read(&mut dropped) {
+                Ok(0) => break,
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => break,
+                _ => {}
+            }
+        }
+    };
+    if SockRef::from(stream).shutdown(Shutdown::Write).is_ok() {
+        let _ = timeout(LINGER_TIME_MAX, drop_all).await;
     }
 }

@@ -40,6 +40,8 @@ pub(super) struct Arrivals {
     /// The unread total and the entry it reflects.
     pub(super) total: Option<(u64, InboxSeq)>,
     pub(super) drain: bool,
+    /// Another connection wants the place of this one, if it has still not said Hello.
+    pub(super) give_way: bool,
 }
 
 #[derive(Debug, Default)]
@@ -111,6 +113,10 @@ impl Feed {
     /// What waits of this user is void.
     pub(super) fn unfollow(&self, user: &UserId) {
         self.arrivals.lock().presence.retain(|(of, _), _| of != user);
+    }
+
+    pub(super) fn give_way(&self) {
+        self.put(|arrivals| arrivals.give_way = true);
     }
 
     pub(super) fn drain(&self) {

@@ -4,6 +4,7 @@
 //! store, a few for the push hook ([`hook`]). They meet in feeds and in one bounded channel; nothing else is shared but the store's
 //! reader.
 
+mod admission;
 mod connection;
 mod directory;
 mod feed;
@@ -15,30 +16,33 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::BytesMut;
-use hashbrown::HashMap;
 use parking_lot::Mutex;
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
-    sync::Notify,
-    time::{sleep, timeout},
+    sync::{Notify, Semaphore},
+    time::{sleep, sleep_until, timeout},
 };
 
 pub use self::hook::HookConfig;
-use self::{connection::Connection, feed::Feed, writer::Submitter};
+use self::{
+    admission::{Admission, Entry},
+    connection::Connection,
+    writer::Submitter,
+};
 use crate::{
     auth::KeyRing,
     clock::Clock,
     engine::Engine,
     id::SessionId,
     limits::Limits,
-    refusal::{ErrorCode, Refusal},
+    refusal::Refusal,
     reply::Reply,
     session::SessionContext,
     store::{Reader, Store, StoreConfig, StoreError, Writer},
@@ -53,6 +57,9 @@ pub const FAIL_TIME_MAX: Duration = Duration::from_secs(1);
 const BACKLOG: u32 = 4096;
 /// Pause when the process has no descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Connections without a place that have a moment to hear so. More: they may hear a reset instead.
+const TURNED_AWAY_MAX: usize = 256;
 
 /// What a daemon needs to start.
 #[derive(Debug)]
@@ -98,9 +105,9 @@ struct Shared {
     clock: Clock,
     reader: Reader,
     submitter: Submitter,
-    connections: Mutex<HashMap<SessionId, Arc<Feed>>>,
-    /// Connections before Welcome.
-    greeting: AtomicUsize,
+    admission: Mutex<Admission>,
+    /// A connection has given up its place among all or among those that greet.
+    place_left: Notify,
     connection_ended: Notify,
 }
 
@@ -114,6 +121,8 @@ pub struct Daemon {
     writer: JoinHandle<Result<Writer, StoreError>>,
     writer_ended: Arc<Notify>,
     next_session: AtomicU64,
+    /// Those who are told that there is no place, and have not gone yet.
+    turned_away: Arc<Semaphore>,
 }
 
 impl Daemon {
@@ -147,13 +156,23 @@ impl Daemon {
             clock,
             reader: store.reader(),
             submitter,
-            connections: Mutex::default(),
-            greeting: AtomicUsize::new(0),
+            admission: Mutex::default(),
+            place_left: Notify::new(),
             connection_ended: Notify::new(),
         });
         // Ids do not repeat across restarts, so that logs of two lives do not mix.
         let next_session = AtomicU64::new(clock.now().wall.millis() << 20);
-        Ok(Self { shared, listener, address, store, writer, writer_ended, next_session })
+        let turned_away = Arc::new(Semaphore::new(TURNED_AWAY_MAX));
+        Ok(Self {
+            shared,
+            listener,
+            address,
+            store,
+            writer,
+            writer_ended,
+            next_session,
+            turned_away,
+        })
     }
 
     /// Where it listens.
@@ -180,11 +199,11 @@ impl Daemon {
             }
         };
         drop(self.listener);
-        for feed in self.shared.connections.lock().values() {
+        for feed in self.shared.admission.lock().feeds() {
             feed.drain();
         }
         let gone = async {
-            while !self.shared.connections.lock().is_empty() {
+            while !self.shared.admission.lock().is_empty() {
                 self.shared.connection_ended.notified().await;
             }
         };
@@ -211,7 +230,7 @@ impl Daemon {
     async fn accept(&self) {
         loop {
             match self.listener.accept().await {
-                Ok((stream, _)) => self.admit(stream),
+                Ok((stream, peer)) => self.admit(stream, peer).await,
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept; existing connections go on");
                     sleep(ACCEPT_PAUSE).await;
@@ -220,26 +239,43 @@ impl Daemon {
         }
     }
 
-    fn admit(&self, stream: TcpStream) {
+    async fn admit(&self, stream: TcpStream, peer: SocketAddr) {
         let _ = stream.set_nodelay(true);
-        let mut connections = self.shared.connections.lock();
-        let limits = &self.shared.context.limits;
-        if connections.len() >= limits.connections
-            || self.shared.greeting.load(Ordering::Relaxed) >= limits.greeting_connections
-        {
-            turn_away(&stream);
-            return;
-        }
         let id = SessionId::new(self.next_session.fetch_add(1, Ordering::Relaxed));
-        let feed = Feed::new();
-        connections.insert(id, Arc::clone(&feed));
-        self.shared.greeting.fetch_add(1, Ordering::Relaxed);
-        drop(connections);
+        let feed = loop {
+            let left = self.shared.place_left.notified();
+            let entry = {
+                let limits = &self.shared.context.limits;
+                self.shared.admission.lock().enter(limits, id, peer.ip(), Instant::now())
+            };
+            match entry {
+                Entry::In(feed) => break feed,
+                Entry::Refused(refusal) => return self.turn_away(stream, id, refusal),
+                Entry::NotBefore(at) => tokio::select! {
+                    () = left => {}
+                    () = sleep_until(at.into()) => {}
+                },
+            }
+        };
         let shared = Arc::clone(&self.shared);
         tokio::spawn(async move {
             let _ended = Ended { shared: Arc::clone(&shared), id };
             Connection::new(shared, id, feed).run(stream).await;
         });
+    }
+
+    /// Says why there is no place. The peer has a moment to hear it, as long as few are in that moment.
+    fn turn_away(&self, stream: TcpStream, id: SessionId, mut refusal: Refusal) {
+        refusal.retry = refusal.retry.spread(id.number());
+        let mut frame = BytesMut::new();
+        wire::encode_server(0, &Reply::Refused(refusal), &mut frame);
+        let _ = stream.try_write(&frame);
+        if let Ok(lingers) = Arc::clone(&self.turned_away).try_acquire_owned() {
+            tokio::spawn(async move {
+                connection::linger(&stream).await;
+                drop(lingers);
+            });
+        }
     }
 }
 
@@ -251,18 +287,10 @@ struct Ended {
 
 impl Drop for Ended {
     fn drop(&mut self) {
-        self.shared.connections.lock().remove(&self.id);
+        self.shared.admission.lock().leave(self.id);
+        self.shared.place_left.notify_one();
         self.shared.connection_ended.notify_one();
     }
-}
-
-/// Too many connections: says so, without a task.
-fn turn_away(stream: &TcpStream) {
-    let mut frame = BytesMut::new();
-    let refusal =
-        Refusal::fatal(ErrorCode::Overloaded, "the server has all its connections in use");
-    wire::encode_server(0, &Reply::Refused(refusal), &mut frame);
-    let _ = stream.try_write(&frame);
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {

@@ -24,6 +24,14 @@ impl Session {
         }
     }
 
+    /// Somebody else wants the place of a connection that has not said Hello.
+    pub fn handle_crowded(&mut self) {
+        if self.is_greeting() {
+            let detail = "there are too many connections that have not said Hello";
+            self.fail(ErrorCode::Overloaded, detail);
+        }
+    }
+
     /// The engine cannot take a command: too much waits.
     pub fn handle_overloaded(&mut self, number: u64) {
         let needed = self.stream.is_asking() || matches!(self.state, State::Resuming(OWN, _));

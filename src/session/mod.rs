@@ -151,6 +151,12 @@ impl Session {
         self.caller.as_ref()
     }
 
+    /// Whether it waits for Hello.
+    #[must_use]
+    pub fn is_greeting(&self) -> bool {
+        self.state == State::Greeting
+    }
+
     /// Whether Welcome has been sent: larger frames are allowed from then on.
     #[must_use]
     pub fn is_open(&self) -> bool {
@@ -431,7 +437,11 @@ impl Session {
         self.outstanding.retain(|outstanding| *outstanding != req_id);
     }
 
-    fn say(&mut self, req_id: u64, reply: Reply) {
+    fn say(&mut self, req_id: u64, mut reply: Reply) {
+        if let Reply::Refused(refusal) = &mut reply {
+            let seed = self.id.number().wrapping_add(req_id << 32);
+            refusal.retry = refusal.retry.spread(seed);
+        }
         if self.state != State::Closed {
             self.outputs.push_back(Output::Frame(req_id, reply));
         }

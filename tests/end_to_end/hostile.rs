@@ -4,7 +4,7 @@
 #[path = "../hostile/mod.rs"]
 mod table;
 
-use std::thread;
+use std::{collections::VecDeque, thread};
 
 use self::table::{HostileCase, When};
 use crate::{
@@ -223,24 +223,43 @@ fn garbage_from_everywhere_disturbs_nobody() {
     assert_eq!(bob.texts().len(), 20);
 }
 
+/// Whoever says nothing gives way to whoever does: the oldest is told so and closed, the others stay
+/// until they are the oldest.
 #[test]
 fn silence_takes_no_place_from_those_who_speak() {
     let daemon = Daemon::with(&[("limits.greeting_connections", "3")]);
     let session = daemon.login("alice", "phone");
-    let silent: Vec<Client> = (0..3).map(|_| daemon.connect()).collect();
-    until("the silent ones to be counted", || {
+    let mut silent: VecDeque<Client> = (0..3).map(|_| daemon.connect()).collect();
+    for number in 0..10 {
+        let mut client = daemon.open(daemon.greeting("bob", &format!("phone{}", number % 3)));
+        let mut oldest = silent.pop_front().unwrap();
+        let end = oldest.end();
+        let error = end.fatally(ErrorCode::Overloaded);
+        assert!((500..=1000).contains(&error.retry_after_ms), "{error:?}");
+        client.settle();
+        silent.push_back(daemon.connect());
+    }
+    session.bye();
+}
+
+#[test]
+fn an_address_has_so_many_connections() {
+    let daemon = Daemon::with(&[("limits.connections_per_address", "2")]);
+    let one = daemon.login("alice", "phone");
+    let _silent = daemon.connect();
+    let mut third = daemon.connect();
+    third.post(Body::Hello(daemon.greeting("bob", "phone")));
+    let end = third.end();
+    let error = end.fatally(ErrorCode::RateLimited);
+    assert!(error.detail.contains("limits.connections_per_address"), "{error:?}");
+    assert!(error.retry_after_ms >= 500, "{error:?}");
+    one.bye();
+    until("a free place", || {
         let mut client = daemon.connect();
-        client.finish();
-        client.end().error
-    });
-    drop(silent);
-    until("their places", || {
-        let mut client = daemon.connect();
-        let posted = client.post(Body::Hello(daemon.greeting("bob", "phone")));
+        let posted = client.post(Body::Hello(daemon.greeting("carol", "phone")));
         let reply = client.reply_or_end(posted)?;
         matches!(reply, server_frame::Body::Welcome(_)).then_some(())
     });
-    session.bye();
 }
 
 /// The limits are met to the byte, from both sides.
