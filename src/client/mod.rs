@@ -50,12 +50,13 @@
 //!   replica (acks) ───┘                      └──▶ replies ─▶ Requests
 //! ```
 //!
-//! One task per client owns the connection; [`replica`], [`large`] and the outbox are its state without
-//! input and output. Speaks generated types where people would otherwise need a copy of each.
+//! One task per client owns the connection; the dialog on it, [`replica`], [`large`] and the outbox are
+//! without input and output. Speaks generated types where people would otherwise need a copy of each.
 
 mod backoff;
 mod config;
 mod connection;
+mod dialog;
 mod error;
 mod event;
 pub mod large;
@@ -64,6 +65,8 @@ mod queue;
 pub mod replica;
 mod requests;
 mod shared;
+#[cfg(feature = "simulation")]
+pub mod simulated;
 mod task;
 mod transport;
 
@@ -135,7 +138,7 @@ impl Client {
     /// Why the client has ended, once all events have been given; the same again when asked again.
     pub async fn next_event(&mut self) -> Result<Event, ClientError> {
         loop {
-            if let Some(event) = self.shared.take_event()? {
+            if let Some(event) = self.shared.take_event(now())? {
                 return Ok(event);
             }
             self.shared.events.notified().await;
@@ -155,7 +158,7 @@ impl Client {
         most: usize,
     ) -> Result<(), ClientError> {
         loop {
-            if self.shared.take_events(events, most)? > 0 || most == 0 {
+            if self.shared.take_events(now(), events, most)? > 0 || most == 0 {
                 return Ok(());
             }
             self.shared.events.notified().await;
@@ -169,7 +172,7 @@ impl Client {
     /// [`ClientError`] when the server could not be told. A send without an ack is then of unknown
     /// outcome.
     pub async fn close(mut self) -> Result<(), ClientError> {
-        self.shared.close();
+        self.shared.close(now());
         let _ = (&mut self.task).await;
         self.shared.how_it_ended()
     }
@@ -181,6 +184,10 @@ impl Deref for Client {
     fn deref(&self) -> &Requests {
         &self.requests
     }
+}
+
+fn now() -> std::time::Instant {
+    tokio::time::Instant::now().into_std()
 }
 
 impl Drop for Client {

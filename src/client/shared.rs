@@ -1,12 +1,9 @@
 //! What a client's task and its handles share: the state, and how they wake each other.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use parking_lot::{Mutex, MutexGuard};
-use tokio::{
-    sync::{Notify, Semaphore},
-    time::Instant,
-};
+use tokio::sync::{Notify, Semaphore};
 
 use super::{
     config::{ClientConfig, Inbox},
@@ -87,14 +84,14 @@ impl Shared {
     }
 
     /// The next event, if one waits; what was given before is dealt with.
-    pub(super) fn take_event(&self) -> Result<Option<Event>, ClientError> {
-        let mut state = self.settle();
+    pub(super) fn take_event(&self, now: Instant) -> Result<Option<Event>, ClientError> {
+        let mut state = self.settle(now);
         let state = &mut *state;
         let event = state.take();
         match (event, &state.end) {
             (None, Some(end)) => Err(end.clone()),
             (Some(event), _) => {
-                self.hurry(state);
+                self.hurry(now, state);
                 Ok(Some(event))
             }
             (None, None) => Ok(None),
@@ -104,10 +101,11 @@ impl Shared {
     /// Appends the events that wait, at most `most`; what was given before is dealt with.
     pub(super) fn take_events(
         &self,
+        now: Instant,
         events: &mut Vec<Event>,
         most: usize,
     ) -> Result<usize, ClientError> {
-        let mut state = self.settle();
+        let mut state = self.settle(now);
         let state = &mut *state;
         let before = events.len();
         while events.len() - before < most
@@ -118,15 +116,15 @@ impl Shared {
         match (events.len() - before, &state.end) {
             (0, Some(end)) => Err(end.clone()),
             (count, _) => {
-                self.hurry(state);
+                self.hurry(now, state);
                 Ok(count)
             }
         }
     }
 
     /// Ends the session in good order: what was given is dealt with.
-    pub(super) fn close(&self) {
-        self.settle().closing = true;
+    pub(super) fn close(&self, now: Instant) {
+        self.settle(now).closing = true;
         self.permits.close();
         self.wake.notify_one();
     }
@@ -176,7 +174,7 @@ impl Shared {
     }
 
     /// What was given is dealt with: it may be acked, a snapshot adopted.
-    fn settle(&self) -> MutexGuard<'_, State> {
+    fn settle(&self, now: Instant) -> MutexGuard<'_, State> {
         let mut state = self.lock();
         let given = std::mem::take(&mut state.given);
         if given.entries == 0 && given.snapshot.is_none() && !given.caught_up {
@@ -184,11 +182,10 @@ impl Shared {
         }
         let mut wake = false;
         if given.entries > 0 {
-            let now = Instant::now().into_std();
             wake |= state.replica.store(now, given.seq, given.entries, given.bytes);
         }
         if given.caught_up {
-            wake |= state.demand();
+            wake |= state.demand(now);
         }
         if let Some(position) = given.snapshot {
             match state.replica.adopt(position) {
@@ -211,19 +208,19 @@ impl Shared {
 
     /// CaughtUp that was given right after all before it were dealt with is acked at once. Where there
     /// is room again, what is missing of large conversations is fetched.
-    fn hurry(&self, state: &mut State) {
-        let ack = state.given.caught_up && state.given.entries == 0 && state.demand();
+    fn hurry(&self, now: Instant, state: &mut State) {
+        let ack = state.given.caught_up && state.given.entries == 0 && state.demand(now);
         if ack || (state.large.wants() && state.queue.has_room()) {
             self.wake.notify_one();
         }
     }
 
     /// From now on sessions are in this state. On the way to the background what waits is acked.
-    pub(super) fn set_background(&self, background: bool) {
+    pub(super) fn set_background(&self, now: Instant, background: bool) {
         let mut state = self.lock();
         state.background = background;
         if background {
-            let _ = state.demand();
+            let _ = state.demand(now);
         }
     }
 }
@@ -246,9 +243,9 @@ impl State {
         event
     }
 
-    fn demand(&mut self) -> bool {
+    fn demand(&mut self, now: Instant) -> bool {
         let before = self.replica.ack_deadline();
-        self.replica.demand(Instant::now().into_std());
+        self.replica.demand(now);
         before != self.replica.ack_deadline()
     }
 }

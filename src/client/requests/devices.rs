@@ -17,7 +17,7 @@ impl Requests {
             true => proto::PresenceState::Background,
             false => proto::PresenceState::Online,
         };
-        self.shared.set_background(background);
+        self.shared.set_background(super::super::now(), background);
         let set = proto::SetPresence { state: state.into() };
         self.done(Body::SetPresence(set), "SetPresence").await
     }
