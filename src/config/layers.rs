@@ -68,6 +68,16 @@ impl Config {
         }
         layers.finish()
     }
+
+    /// What a file with this text would say, without environment and flags.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn read(text: &str) -> Result<Effective, ConfigError> {
+        let mut layers = Layers::default();
+        layers.file(Path::new("text"), text)?;
+        layers.finish()
+    }
 }
 
 #[derive(Default)]

@@ -80,7 +80,11 @@ impl Session {
         }
     }
 
+    /// Once: what comes after an end has no effect.
     pub(super) fn close(&mut self, reason: Option<GoAwayReason>) {
+        if self.state == State::Closed {
+            return;
+        }
         if let Some(reason) = reason {
             let retry_after = match reason {
                 // Spread over two seconds, so that they do not all come back at once.

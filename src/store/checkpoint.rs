@@ -72,7 +72,7 @@ impl Checkpoint {
     }
 }
 
-fn parse(text: &str) -> Option<Result<Known, StoreError>> {
+pub(super) fn parse(text: &str) -> Option<Result<Known, StoreError>> {
     let (body, sum) = text.split_at(text.rfind("checksum ")?);
     let value = |name: &str| -> Option<u64> {
         body.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())

@@ -21,6 +21,7 @@ mod checkpoint;
 mod commit;
 mod error;
 mod filler;
+pub mod forms;
 mod guard;
 mod memory;
 mod reader;

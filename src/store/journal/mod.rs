@@ -261,3 +261,18 @@ impl Journal {
         self.active.end + self.pool.sealed_bytes()
     }
 }
+
+/// Whether such bytes, found in a segment file under this name, are a header, a record, a name of the
+/// journal's: for tools that try to break what reads them.
+pub(super) fn forms_of(bytes: &[u8]) -> usize {
+    let number = record::be_u64(bytes, 16).unwrap_or_default();
+    let salt = record::be_u64(bytes, 16).unwrap_or_default();
+    let header = segment::Header::decode(bytes, std::path::Path::new("segment"), number).ok();
+    let at = record::find(bytes, 0, salt);
+    let mut buffer = Vec::new();
+    record::encode(&mut buffer, CommitNo::new(number), salt, bytes);
+    let own = record::decode(&buffer, 0, salt).map(|record| record.payload);
+    assert_eq!(own.and_then(|payload| buffer.get(payload)), Some(bytes));
+    let name = std::str::from_utf8(bytes).ok().and_then(segment::Name::parse);
+    [header.is_some(), at.is_some(), name.is_some()].map(usize::from).iter().sum()
+}

@@ -350,6 +350,25 @@ impl Trees {
     }
 }
 
+/// How many of the trees' own forms such bytes have, under such a key.
+pub(super) fn forms_of(key: &[u8], body: &[u8]) -> usize {
+    let value = seal(key, body);
+    let run = match Run::read(key, &value) {
+        Some(Run::Entries(entries)) => {
+            let mut again = Run::begin();
+            entries.iter().for_each(|entry| Run::add(&mut again, entry));
+            let again = seal(key, &again);
+            assert_eq!(Run::read(key, &again), Some(Run::Entries(entries)));
+            1
+        }
+        split => usize::from(split.is_some()),
+    };
+    let bounds = BoundsRow::read(key, &value).inspect(|row| {
+        assert_eq!(BoundsRow::read(key, &seal(key, &row.body())).as_ref(), Some(row));
+    });
+    run + usize::from(bounds.is_some())
+}
+
 /// The log of a bounds key.
 fn log_of(kind: LogKind, key: &[u8]) -> LogKey {
     LogKey::from_parts(kind, Bytes::copy_from_slice(key.get(1..).unwrap_or_default()))
