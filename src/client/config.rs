@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use super::{event::Tracer, replica::Position};
+use super::{event::Tracer, replica::Position, tls::Tls};
 use crate::{ack::AckConfig, wire::proto};
 
 /// How a client connects and behaves. [`ClientConfig::new`] has the defaults.
@@ -10,6 +10,8 @@ use crate::{ack::AckConfig, wire::proto};
 pub struct ClientConfig {
     /// `host:port`.
     pub address: String,
+    /// Speak TLS, and trust these; none = the connection is plain.
+    pub tls: Option<Tls>,
     /// The signed token; who the user is comes from it alone.
     pub token: String,
     /// The id of this installation.
@@ -49,6 +51,7 @@ impl ClientConfig {
     ) -> Self {
         Self {
             address: address.into(),
+            tls: None,
             token: token.into(),
             device: device.into(),
             platform: String::new(),
@@ -77,6 +80,7 @@ impl fmt::Debug for ClientConfig {
         // Without the token, which is a secret.
         f.debug_struct("ClientConfig")
             .field("address", &self.address)
+            .field("tls", &self.tls)
             .field("device", &self.device)
             .field("inbox", &self.inbox)
             .field("reconnect", &self.reconnect)

@@ -35,6 +35,9 @@
 //! where the consumer stands. Sends without an ack are sent again, in order and with the same
 //! `client_message_id`; other requests that were on their way fail with [`ClientError::Lost`].
 //!
+//! **TLS.** [`ClientConfig::tls`] says whom to trust. A device comes back with a ticket of its last
+//! connection, which is cheap for both sides.
+//!
 //! **TooLong.** The client pages the list of conversations and gives it as [`Event::Snapshot`]; asking
 //! for the next event adopts its position.
 //!
@@ -68,6 +71,7 @@ mod shared;
 #[cfg(feature = "simulation")]
 pub mod simulated;
 mod task;
+mod tls;
 mod transport;
 
 use std::{fmt, ops::Deref, sync::Arc};
@@ -81,6 +85,7 @@ pub use self::{
     event::{Event, LargeEvent, LargeNews, Link, Snapshot, Status, Trace, Tracer},
     replica::Position,
     requests::{InFlight, Page, Recipient, Requests, SendInFlight, Wishes},
+    tls::{Tls, TlsError},
 };
 
 /// A device's session with a daemon, across connections. See the head of this module.

@@ -14,6 +14,7 @@ use super::{
     error::ClientError,
     event::{Event, Link},
     shared::Shared,
+    tls::Tls,
     transport,
 };
 
@@ -34,7 +35,8 @@ pub(super) struct Task {
 }
 
 impl Task {
-    pub(super) fn new(config: ClientConfig, shared: Arc<Shared>, once: bool) -> (Self, First) {
+    pub(super) fn new(mut config: ClientConfig, shared: Arc<Shared>, once: bool) -> (Self, First) {
+        config.tls = config.tls.as_ref().map(Tls::of_one_device);
         let (first, outcome) = oneshot::channel();
         let attempts = Attempts::new(config.reconnect.unwrap_or_default());
         (Self { config, shared, attempts, first: Some(first), once }, outcome)
@@ -87,7 +89,8 @@ impl Task {
     async fn attempt(&mut self) -> Result<(), ClientError> {
         let address = &self.config.address;
         let waited = self.config.connect_timeout;
-        let socket = match timeout(waited, transport::open(address)).await {
+        let socket = match timeout(waited, transport::open(address, self.config.tls.as_ref())).await
+        {
             Ok(Ok(socket)) => socket,
             Ok(Err(source)) => {
                 let source = Arc::new(source);

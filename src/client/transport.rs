@@ -8,6 +8,8 @@ use tokio::{
     net::TcpStream,
 };
 
+use super::tls::Tls;
+
 /// Bytes taken from the transport at once.
 const READ_BYTES: usize = 16 * 1024;
 /// Bytes taken before what has come is looked at.
@@ -19,10 +21,15 @@ pub(super) trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Transport for T {}
 
 /// Opens a connection to `host:port`.
-pub(super) async fn open(address: &str) -> io::Result<Buffered> {
-    let stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
-    Ok(Buffered::new(Box::new(stream)))
+pub(super) async fn open(address: &str, tls: Option<&Tls>) -> io::Result<Buffered> {
+    let socket = TcpStream::connect(address).await?;
+    socket.set_nodelay(true)?;
+    let transport: Box<dyn Transport> = match tls {
+        None => Box::new(socket),
+        // The handshake's state is large, and needed for a moment only.
+        Some(tls) => Box::new(Box::pin(tls.shake(socket, address)).await?),
+    };
+    Ok(Buffered::new(transport))
 }
 
 /// How a turn ended.

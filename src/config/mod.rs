@@ -7,6 +7,7 @@
 //! Owns nothing: [`Config::load`] returns a value. The process environment is an argument.
 
 mod layers;
+mod listen;
 mod nearest;
 mod rules;
 mod section;
@@ -18,9 +19,10 @@ mod value;
 use std::{collections::BTreeMap, fmt, io, path::PathBuf};
 
 pub use layers::Overrides;
+pub use listen::ListenAddress;
 pub use section::{
     AuthSection, Config, DataSection, LimitsSection, ListenSection, LogFormat, LogLevel,
-    LogSection, PushSection, StoreSection,
+    LogSection, PushSection, StoreSection, TlsSection,
 };
 pub use value::parse_duration;
 

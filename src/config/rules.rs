@@ -3,7 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use super::{
-    Config,
+    Config, ListenAddress,
     value::{format_duration, format_size},
 };
 use crate::limits;
@@ -15,9 +15,21 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// The first broken rule: `section.key` and a text for people.
 pub(super) fn broken(config: &Config) -> Option<(&'static str, String)> {
-    let Config { data, limits: set, store, auth, push, .. } = config;
+    let Config { listen, tls, data, limits: set, store, auth, push, .. } = config;
     let content_max = limits::CLIENT_FRAME_BYTES_MAX - FRAME_OVERHEAD_BYTES;
     [
+        (listen.address == ListenAddress::Off && tls.address.is_none()).then(|| {
+            (
+                "listen.address",
+                "off, and tls.address is not set: there is nowhere to connect".into(),
+            )
+        }),
+        not_empty("tls.cert_file", tls.cert_file.as_deref()),
+        not_empty("tls.key_file", tls.key_file.as_deref()),
+        (tls.cert_file.is_some() && tls.key_file.is_none())
+            .then(|| ("tls.key_file", "is needed with tls.cert_file".into())),
+        (tls.key_file.is_some() && tls.cert_file.is_none())
+            .then(|| ("tls.cert_file", "is needed with tls.key_file".into())),
         not_empty("data.dir", Some(&data.dir)),
         not_empty("auth.hs256_secret_file", auth.hs256_secret_file.as_deref()),
         lasts("auth.token_ttl", auth.token_ttl, SECOND),

@@ -6,7 +6,10 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::value::{duration, size};
+use super::{
+    listen::ListenAddress,
+    value::{duration, size},
+};
 use crate::limits::{Limits, MultiLogin};
 
 /// What is known about a section without looking at a configuration.
@@ -67,8 +70,22 @@ macro_rules! sections {
 sections! {
     /// Where clients connect.
     listen: ListenSection {
-        /// Address and port for clients. Port 0 = any free one.
-        address: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 7100)),
+        /// Address and port for clients that do not speak TLS. Port 0 = any free one, off = none.
+        address: ListenAddress = ListenAddress::At(SocketAddr::from(([127, 0, 0, 1], 7100))),
+    }
+
+    /// Where clients connect that speak TLS.
+    tls: TlsSection {
+        /// Address and port for TLS. Port 0 = any free one. Not set: there is no TLS.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        address: Option<SocketAddr> = None,
+        /// File with the certificate of this server and those up to its authority (PEM). Not set: tls/cert.pem in
+        /// the data directory, as `roamd cert dev` makes it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cert_file: Option<PathBuf> = None,
+        /// File with the private key of the certificate (PEM), mode 0600 or 0640. Not set: tls/key.pem.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        key_file: Option<PathBuf> = None,
     }
 
     /// Where data lies.

@@ -6,20 +6,14 @@
 
 use std::{
     io,
-    net::Shutdown,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use bytes::{Buf, BytesMut};
-use socket2::SockRef;
-use tokio::{
-    net::TcpStream,
-    task::yield_now,
-    time::{sleep_until, timeout},
-};
+use bytes::BytesMut;
+use tokio::{task::yield_now, time::sleep_until};
 
-use super::{Shared, feed::Feed};
+use super::{Shared, feed::Feed, stream::Stream};
 use crate::{
     engine::{Answer, read},
     id::{ConversationId, SessionId},
@@ -36,15 +30,12 @@ use crate::{
 const OUT_BYTES_MAX: usize = 512 * 1024;
 /// Devices in one presence push: far below what a frame may have.
 const PRESENCE_PUSH_MAX: usize = 1000;
-/// Bytes read from the socket at once.
-const READ_BYTES: usize = 16 * 1024;
 /// How long the last bytes may take once a connection is to close.
 const CLOSE_TIME_MAX: Duration = Duration::from_secs(5);
-/// How long a peer that has been told everything may take to close as well.
-const LINGER_TIME_MAX: Duration = Duration::from_secs(1);
 
 pub(super) struct Connection {
     shared: Arc<Shared>,
+    stream: Stream,
     session: Session,
     feed: Arc<Feed>,
     decoder: FrameDecoder,
@@ -67,11 +58,12 @@ impl Drop for Connection {
 }
 
 impl Connection {
-    pub(super) fn new(shared: Arc<Shared>, id: SessionId, feed: Arc<Feed>) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, id: SessionId, feed: Arc<Feed>, stream: Stream) -> Self {
         let now = shared.clock.now();
         Self {
             session: Session::new(Arc::clone(&shared.context), id, now),
             shared,
+            stream,
             feed,
             decoder: FrameDecoder::new(GREETING_FRAME_BYTES_MAX),
             input: BytesMut::new(),
@@ -85,13 +77,13 @@ impl Connection {
     }
 
     /// Serves until the connection is over. Every end is an end of this function.
-    pub(super) async fn run(mut self, stream: TcpStream) {
-        let ended = self.serve(&stream).await;
+    pub(super) async fn run(mut self) {
+        let ended = self.serve().await;
         self.leave();
         if let Err(error) = ended {
             tracing::debug!(session = self.session.id().number(), %error, "connection ended");
         } else if !self.give_way {
-            linger(&stream).await;
+            self.stream.linger().await;
         }
     }
 
@@ -113,7 +105,7 @@ impl Connection {
         }
     }
 
-    async fn serve(&mut self, stream: &TcpStream) -> io::Result<()> {
+    async fn serve(&mut self) -> io::Result<()> {
         let wake = sleep_until(self.wake_time().into());
         tokio::pin!(wake);
         loop {
@@ -122,14 +114,14 @@ impl Connection {
             if !self.session.is_greeting() {
                 self.greeted();
             }
-            self.write(stream)?;
-            if full && self.output.is_empty() {
+            self.write()?;
+            if full && !self.unsent() {
                 // The socket took it all: go on, but let others have their turn.
                 yield_now().await;
                 self.collect();
                 continue;
             }
-            if self.closing.is_some() && self.output.is_empty() {
+            if self.closing.is_some() && (!self.unsent() || self.stream.is_handshaking()) {
                 return Ok(());
             }
             let due = self.wake_time();
@@ -138,11 +130,11 @@ impl Connection {
             }
             let reads = self.session.wants_input() && self.output.len() < OUT_BYTES_MAX;
             tokio::select! {
-                ready = stream.readable(), if reads || self.closing.is_some() => {
+                ready = self.stream.readable(), if reads || self.closing.is_some() => {
                     ready?;
-                    self.read(stream)?;
+                    self.read()?;
                 }
-                ready = stream.writable(), if !self.output.is_empty() => ready?,
+                ready = self.stream.writable(), if self.waits_for_socket() => ready?,
                 () = self.feed.arrived() => {}
                 () = &mut wake => {
                     self.on_time();
@@ -152,18 +144,28 @@ impl Connection {
             self.collect();
             if self.give_way && self.session.is_greeting() {
                 // A Hello just in time counts.
-                self.read(stream)?;
+                self.read()?;
                 self.decode();
                 self.session.handle_crowded();
             }
         }
     }
 
+    /// Whether the socket has not taken everything yet.
+    fn unsent(&self) -> bool {
+        !self.output.is_empty() || self.stream.holds_back()
+    }
+
+    /// Whether there is something that the socket could take.
+    fn waits_for_socket(&self) -> bool {
+        self.stream.holds_back() || (!self.output.is_empty() && !self.stream.is_handshaking())
+    }
+
     /// The earliest of the session's deadline, a stall and the end of closing.
     fn wake_time(&self) -> Instant {
         let far = self.taken + Duration::from_secs(3600);
         let mut due = self.session.deadline().unwrap_or(far);
-        if !self.output.is_empty() {
+        if self.unsent() {
             due = due.min(self.taken + self.shared.context.limits.write_stall);
         }
         self.closing.map_or(due, |closing| due.min(closing + CLOSE_TIME_MAX))
@@ -174,28 +176,23 @@ impl Connection {
         if self.session.deadline().is_some_and(|deadline| deadline <= now.mono) {
             self.session.handle_timeout(now);
         }
-        let stalled = !self.output.is_empty()
-            && self.taken + self.shared.context.limits.write_stall <= now.mono;
+        let stalled =
+            self.unsent() && self.taken + self.shared.context.limits.write_stall <= now.mono;
         if stalled || self.closing.is_some_and(|closing| closing + CLOSE_TIME_MAX <= now.mono) {
             // The peer takes nothing: what waits for it is in the log as well.
             self.session.handle_stalled();
             self.output.clear();
+            self.stream.abandon();
             self.closing = Some(now.mono);
         }
     }
 
-    fn read(&mut self, stream: &TcpStream) -> io::Result<()> {
-        self.input.reserve(READ_BYTES);
-        match stream.try_read_buf(&mut self.input) {
-            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(_) if self.closing.is_some() => {
-                self.input.clear();
-                Ok(())
-            }
-            Ok(_) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
-            Err(error) => Err(error),
+    fn read(&mut self) -> io::Result<()> {
+        self.stream.read(&mut self.input)?;
+        if self.closing.is_some() {
+            self.input.clear();
         }
+        Ok(())
     }
 
     fn decode(&mut self) {
@@ -233,7 +230,7 @@ impl Connection {
             let Some(output) = self.session.poll_output() else { break };
             match output {
                 Output::Frame(req_id, reply) => {
-                    if self.output.is_empty() {
+                    if !self.unsent() {
                         self.taken = self.shared.clock.now().mono;
                     }
                     wire::encode_server(req_id, &reply, &mut self.output);
@@ -343,40 +340,16 @@ impl Connection {
         read::complete(&self.shared.reader, &caller.user, kept_max, answer)
     }
 
-    fn write(&mut self, stream: &TcpStream) -> io::Result<()> {
-        if self.output.is_empty() {
+    fn write(&mut self) -> io::Result<()> {
+        if !self.unsent() {
             return Ok(());
         }
-        while !self.output.is_empty() {
-            match stream.try_write(&self.output) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(count) => {
-                    self.output.advance(count);
-                    self.taken = self.shared.clock.now().mono;
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error),
-            }
+        if self.stream.write(&mut self.output)? {
+            self.taken = self.shared.clock.now().mono;
         }
-        self.output = BytesMut::new();
+        if self.output.is_empty() {
+            self.output = BytesMut::new();
+        }
         Ok(())
-    }
-}
-
-/// Says that nothing more will come, and for a moment drops what the peer still says. A socket closed
-/// with bytes unread resets the connection, and the last frames could be lost on their way.
-pub(super) async fn linger(stream: &TcpStream) {
-    let drop_all = async {
-        let mut dropped = vec![0; 4096];
-        while stream.readable().await.is_ok() {
-            match stream.try_read(&mut dropped) {
-                Ok(0) => break,
-                Err(error) if error.kind() != io::ErrorKind::WouldBlock => break,
-                _ => {}
-            }
-        }
-    };
-    if SockRef::from(stream).shutdown(Shutdown::Write).is_ok() {
-        let _ = timeout(LINGER_TIME_MAX, drop_all).await;
     }
 }

@@ -9,6 +9,8 @@ mod connection;
 mod directory;
 mod feed;
 mod hook;
+mod stream;
+mod tls;
 mod writer;
 
 use std::{
@@ -24,17 +26,23 @@ use std::{
 
 use bytes::BytesMut;
 use parking_lot::Mutex;
+use rustls::ServerConfig;
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     sync::{Notify, Semaphore},
     time::{sleep, sleep_until, timeout},
 };
 
-pub use self::hook::HookConfig;
 use self::{
     admission::{Admission, Entry},
     connection::Connection,
+    stream::Stream,
+    tls::Shown,
     writer::Submitter,
+};
+pub use self::{
+    hook::HookConfig,
+    tls::{Certificate, CertificateError, TlsListen},
 };
 use crate::{
     auth::KeyRing,
@@ -64,8 +72,10 @@ const TURNED_AWAY_MAX: usize = 256;
 /// What a daemon needs to start.
 #[derive(Debug)]
 pub struct DaemonConfig {
-    /// Where to listen; port 0 = any.
-    pub listen: SocketAddr,
+    /// Where to listen without TLS; port 0 = any, none = nowhere.
+    pub listen: Option<SocketAddr>,
+    /// Where to listen for TLS; none = nowhere.
+    pub tls: Option<TlsListen>,
     /// The data directory.
     pub store: StoreConfig,
     /// What is allowed.
@@ -87,6 +97,12 @@ pub enum DaemonError {
         /// Why.
         source: io::Error,
     },
+    /// There is no address to listen on, with or without TLS.
+    #[error("there is no address to listen on")]
+    NoAddress,
+    /// TLS cannot be set up.
+    #[error("cannot set up TLS: {0}")]
+    Tls(rustls::Error),
     /// The data directory.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -115,8 +131,8 @@ struct Shared {
 #[derive(Debug)]
 pub struct Daemon {
     shared: Arc<Shared>,
-    listener: TcpListener,
-    address: SocketAddr,
+    plain: Option<Listener>,
+    tls: Option<Listener>,
     store: Store,
     writer: JoinHandle<Result<Writer, StoreError>>,
     writer_ended: Arc<Notify>,
@@ -131,10 +147,15 @@ impl Daemon {
     /// # Errors
     /// [`DaemonError`] says what is in the way.
     pub fn start(config: DaemonConfig) -> Result<Self, DaemonError> {
-        let address = config.listen;
-        let listener = listen(address).map_err(|source| DaemonError::Listen { address, source })?;
-        let address =
-            listener.local_addr().map_err(|source| DaemonError::Listen { address, source })?;
+        let plain = config.listen.map(|address| Listener::open(address, None)).transpose()?;
+        let tls = config.tls.map(|TlsListen { address, certificate }| {
+            let settings = tls::settings(Shown::new(certificate)).map_err(DaemonError::Tls)?;
+            Listener::open(address, Some(settings))
+        });
+        let tls = tls.transpose()?;
+        if plain.is_none() && tls.is_none() {
+            return Err(DaemonError::NoAddress);
+        }
         let (store, writer) = Store::open(&config.store)?;
         let clock = Clock::start();
         let mut engine = Engine::new(writer, store.epoch(), config.limits.clone(), clock.now())?;
@@ -163,22 +184,19 @@ impl Daemon {
         // Ids do not repeat across restarts, so that logs of two lives do not mix.
         let next_session = AtomicU64::new(clock.now().wall.millis() << 20);
         let turned_away = Arc::new(Semaphore::new(TURNED_AWAY_MAX));
-        Ok(Self {
-            shared,
-            listener,
-            address,
-            store,
-            writer,
-            writer_ended,
-            next_session,
-            turned_away,
-        })
+        Ok(Self { shared, plain, tls, store, writer, writer_ended, next_session, turned_away })
     }
 
-    /// Where it listens.
+    /// Where it listens without TLS.
     #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.plain.as_ref().map(|listener| listener.address)
+    }
+
+    /// Where it listens for TLS.
+    #[must_use]
+    pub fn tls_address(&self) -> Option<SocketAddr> {
+        self.tls.as_ref().map(|listener| listener.address)
     }
 
     /// Serves until `stop` resolves, then drains: replies still due are given, every client is told
@@ -188,7 +206,8 @@ impl Daemon {
     /// [`DaemonError::Store`] when the store has failed; nothing acked is lost by that.
     pub async fn serve(self, stop: impl Future<Output = ()>) -> Result<(), DaemonError> {
         let patience = tokio::select! {
-            () = self.accept() => DRAIN_TIME_MAX,
+            () = self.accept(self.plain.as_ref()) => DRAIN_TIME_MAX,
+            () = self.accept(self.tls.as_ref()) => DRAIN_TIME_MAX,
             () = self.writer_ended.notified() => {
                 tracing::error!("the store has failed; stopping");
                 FAIL_TIME_MAX
@@ -198,7 +217,7 @@ impl Daemon {
                 DRAIN_TIME_MAX
             }
         };
-        drop(self.listener);
+        drop((self.plain, self.tls));
         for feed in self.shared.admission.lock().feeds() {
             feed.drain();
         }
@@ -227,10 +246,12 @@ impl Daemon {
         }
     }
 
-    async fn accept(&self) {
+    /// Never ends.
+    async fn accept(&self, listener: Option<&Listener>) {
+        let Some(listener) = listener else { return std::future::pending().await };
         loop {
-            match self.listener.accept().await {
-                Ok((stream, peer)) => self.admit(stream, peer).await,
+            match listener.socket.accept().await {
+                Ok((socket, peer)) => self.admit(socket, peer, listener.tls.as_ref()).await,
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept; existing connections go on");
                     sleep(ACCEPT_PAUSE).await;
@@ -239,8 +260,8 @@ impl Daemon {
         }
     }
 
-    async fn admit(&self, stream: TcpStream, peer: SocketAddr) {
-        let _ = stream.set_nodelay(true);
+    async fn admit(&self, socket: TcpStream, peer: SocketAddr, tls: Option<&Arc<ServerConfig>>) {
+        let _ = socket.set_nodelay(true);
         let id = SessionId::new(self.next_session.fetch_add(1, Ordering::Relaxed));
         let feed = loop {
             let left = self.shared.place_left.notified();
@@ -250,7 +271,9 @@ impl Daemon {
             };
             match entry {
                 Entry::In(feed) => break feed,
-                Entry::Refused(refusal) => return self.turn_away(stream, id, refusal),
+                // Over TLS nothing can be said without a handshake, which costs more than a place.
+                Entry::Refused(_) if tls.is_some() => return,
+                Entry::Refused(refusal) => return self.turn_away(socket, id, refusal),
                 Entry::NotBefore(at) => tokio::select! {
                     () = left => {}
                     () = sleep_until(at.into()) => {}
@@ -258,21 +281,29 @@ impl Daemon {
             }
         };
         let shared = Arc::clone(&self.shared);
+        let ended = Ended { shared: Arc::clone(&shared), id };
+        let stream = match tls {
+            None => Stream::Plain(socket),
+            Some(tls) => match Stream::tls(socket, Arc::clone(tls)) {
+                Ok(stream) => stream,
+                Err(error) => return tracing::error!(%error, "TLS cannot begin"),
+            },
+        };
         tokio::spawn(async move {
-            let _ended = Ended { shared: Arc::clone(&shared), id };
-            Connection::new(shared, id, feed).run(stream).await;
+            let _ended = ended;
+            Connection::new(shared, id, feed, stream).run().await;
         });
     }
 
     /// Says why there is no place. The peer has a moment to hear it, as long as few are in that moment.
-    fn turn_away(&self, stream: TcpStream, id: SessionId, mut refusal: Refusal) {
+    fn turn_away(&self, socket: TcpStream, id: SessionId, mut refusal: Refusal) {
         refusal.retry = refusal.retry.spread(id.number());
         let mut frame = BytesMut::new();
         wire::encode_server(0, &Reply::Refused(refusal), &mut frame);
-        let _ = stream.try_write(&frame);
+        let _ = socket.try_write(&frame);
         if let Ok(lingers) = Arc::clone(&self.turned_away).try_acquire_owned() {
             tokio::spawn(async move {
-                connection::linger(&stream).await;
+                Stream::Plain(socket).linger().await;
                 drop(lingers);
             });
         }
@@ -290,6 +321,24 @@ impl Drop for Ended {
         self.shared.admission.lock().leave(self.id);
         self.shared.place_left.notify_one();
         self.shared.connection_ended.notify_one();
+    }
+}
+
+/// One address, one mode.
+#[derive(Debug)]
+struct Listener {
+    socket: TcpListener,
+    address: SocketAddr,
+    /// None = plain.
+    tls: Option<Arc<ServerConfig>>,
+}
+
+impl Listener {
+    fn open(address: SocketAddr, tls: Option<Arc<ServerConfig>>) -> Result<Self, DaemonError> {
+        let failed = |source| DaemonError::Listen { address, source };
+        let socket = listen(address).map_err(failed)?;
+        let address = socket.local_addr().map_err(failed)?;
+        Ok(Self { socket, address, tls })
     }
 }
 

@@ -52,13 +52,14 @@ impl Server {
         };
         let daemon = Daemon::start(DaemonConfig {
             hook: None,
-            listen: self.address,
+            listen: Some(self.address),
+            tls: None,
             store,
             limits: self.limits.clone(),
             keys,
         })
         .unwrap();
-        self.address = daemon.address();
+        self.address = daemon.address().unwrap();
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(daemon.serve(async {
             let _ = stopped.await;

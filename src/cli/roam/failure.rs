@@ -1,5 +1,7 @@
 //! Why a command failed: a status for scripts, and what to do for people.
 
+use std::io;
+
 use crate::{
     cli::exit::Exit,
     client::ClientError,
@@ -58,8 +60,15 @@ impl From<ClientError> for Failure {
     }
 }
 
+fn is_about_tls(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|cause| cause.is::<rustls::Error>())
+}
+
 fn hint(error: &ClientError) -> &'static str {
     match error {
+        ClientError::Connect { source, .. } if is_about_tls(source) => {
+            "does the server speak TLS there? --ca says whom to trust, --server-name who it is"
+        }
         ClientError::Connect { .. } => "is roamd running there? --server or ROAM_SERVER say where",
         ClientError::Timeout { .. } => "is it a roamd? --timeout gives it longer",
         ClientError::Lost(_) => "try again; a send is safe to repeat with the same --id",

@@ -4,10 +4,13 @@ use std::{fs::File, str::FromStr, time::Duration};
 
 use serde::Deserialize;
 
-use super::{Failure, Global, device_state, profile::Profiles};
+use super::{
+    Failure, Global, device_state,
+    profile::{Profile, Profiles},
+};
 use crate::{
     cli::exit::Exit,
-    client::{Client, ClientConfig, Inbox},
+    client::{Client, ClientConfig, Inbox, Tls, TlsError},
     id::{ConversationId, UserId},
 };
 
@@ -42,6 +45,7 @@ pub(super) fn claims(token: &str) -> Result<Claims, Failure> {
 pub(super) struct Login {
     pub(super) server: String,
     pub(super) user: String,
+    tls: Option<Tls>,
     token: String,
     pub(super) device: Option<String>,
     pub(super) timeout: Duration,
@@ -71,12 +75,12 @@ impl Login {
         if let Some(user) = global.user.as_ref().filter(|user| **user != claims.sub) {
             return Err(foreign(user, &claims.sub));
         }
-        let of_profile =
-            |field: fn(&super::profile::Profile) -> Option<String>| profile.and_then(field);
+        let of_profile = |field: fn(&Profile) -> Option<String>| profile.and_then(field);
         Ok(Self {
             server: (global.server.clone())
                 .or_else(|| of_profile(|it| Some(it.server.clone())))
                 .unwrap_or_else(|| DEFAULT_SERVER.into()),
+            tls: tls(global, profile)?,
             user: claims.sub,
             token,
             device: (global.device.clone())
@@ -95,6 +99,7 @@ impl Login {
     pub(super) fn follows(&self, device: &str, inbox: Inbox) -> ClientConfig {
         ClientConfig {
             inbox,
+            tls: self.tls.clone(),
             platform: format!("roam cli {}", std::env::consts::OS),
             connect_timeout: self.timeout,
             ..ClientConfig::new(&*self.server, &*self.token, device)
@@ -122,6 +127,35 @@ impl Login {
         };
         Ok(ConversationId::direct(&parse(&self.user)?, &parse(peer)?).to_string())
     }
+}
+
+/// Whether the flags (or their variables) ask for TLS.
+pub(super) fn wants_tls(global: &Global) -> bool {
+    global.tls.unwrap_or(global.ca.is_some() || global.server_name.is_some())
+}
+
+/// Flag before environment before profile, for each of the three.
+fn tls(global: &Global, profile: Option<&Profile>) -> Result<Option<Tls>, Failure> {
+    let given = global.tls.is_some() || wants_tls(global);
+    if !(if given { wants_tls(global) } else { profile.is_some_and(|it| it.tls) }) {
+        return Ok(None);
+    }
+    let of_profile = |field: fn(&Profile) -> Option<String>| profile.and_then(field);
+    let ca = (global.ca.clone()).or_else(|| profile.and_then(|it| it.ca.clone()));
+    let tls = match &ca {
+        Some(path) => Tls::authorities_in(path),
+        None => Tls::public(),
+    };
+    let name = global.server_name.clone().or_else(|| of_profile(|it| it.server_name.clone()));
+    let failed = |error: TlsError| {
+        let path = ca.as_deref().map_or_else(String::new, |path| format!("{}: ", path.display()));
+        Failure::new(Exit::Configuration, format!("{path}{error}"), "see --ca and --server-name")
+    };
+    let tls = tls.and_then(|tls| match name {
+        Some(name) => tls.server_name(&name),
+        None => Ok(tls),
+    });
+    tls.map(Some).map_err(failed)
 }
 
 pub(super) fn foreign(wanted: &str, sub: &str) -> Failure {

@@ -20,6 +20,7 @@ mod unread;
 
 use std::{
     future::Future,
+    path::PathBuf,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -61,6 +62,16 @@ struct Global {
     /// HOST:PORT [default: that of the profile, else 127.0.0.1:7100].
     #[arg(long, global = true, value_name = "ADDRESS", env = "ROAM_SERVER")]
     server: Option<String>,
+    /// Speak TLS [default: that of the profile]. --ca and --server-name imply it.
+    #[arg(long, global = true, env = "ROAM_TLS", value_parser = clap::builder::BoolishValueParser::new(),
+        num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "yes|no")]
+    tls: Option<bool>,
+    /// Trust these authorities (PEM) instead of the public ones.
+    #[arg(long, global = true, value_name = "FILE", env = "ROAM_CA")]
+    ca: Option<PathBuf>,
+    /// The name that the server's certificate must be for [default: the host of --server].
+    #[arg(long, global = true, value_name = "NAME", env = "ROAM_SERVER_NAME")]
+    server_name: Option<String>,
     /// Who this is; only to be sure that the token is not somebody else's.
     #[arg(long, global = true, value_name = "USER", env = "ROAM_USER")]
     user: Option<String>,

@@ -25,7 +25,8 @@ pub(super) enum ProfileCommand {
     #[command(after_help = "Examples:\n  \
         roam profile add alice --token \"$(roamd token mint --user alice)\"\n  \
         roam profile add work --server chat.example:7100 --token-file token.txt --device desk\n\n\
-        A name that exists is replaced. Also takes the global --server, --token, --user, --device.")]
+        A name that exists is replaced. Also takes the global --server, --token, --user, --device,\n\
+        --tls, --ca, --server-name.")]
     Add {
         /// Its name.
         name: String,
@@ -56,6 +57,15 @@ pub(super) enum ProfileCommand {
 #[serde(deny_unknown_fields)]
 pub(super) struct Profile {
     pub(super) server: String,
+    /// Speak TLS, also without an authority or a name of its own.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) tls: bool,
+    /// File with the authorities to trust.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) ca: Option<PathBuf>,
+    /// What the server's certificate must be for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) server_name: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) user: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -123,7 +133,13 @@ pub(super) fn run(
             if let Some(user) = global.user.as_ref().filter(|user| **user != claims.sub) {
                 return Err(login::foreign(user, &claims.sub));
             }
+            // Another folder is the working directory next time.
+            let ca = global.ca.as_deref().map(std::path::absolute).transpose();
+            let ca = ca.map_err(|error| unusable(Path::new("--ca"), &error))?;
             let profile = Profile {
+                tls: login::wants_tls(global),
+                ca,
+                server_name: global.server_name.clone(),
                 server: global.server.clone().unwrap_or_else(|| login::DEFAULT_SERVER.into()),
                 user: Some(claims.sub),
                 device: global.device.clone().or(claims.device),
@@ -144,6 +160,7 @@ pub(super) fn run(
                         ("name", name.as_str().into()),
                         ("current", (profiles.current.as_ref() == Some(name)).into()),
                         ("server", profile.server.as_str().into()),
+                        ("tls", profile.tls.into()),
                         ("user", profile.user.clone().into()),
                         ("device", profile.device.clone().into()),
                     ]

@@ -1,5 +1,6 @@
 //! `roamd`: the daemon, its configuration, its tokens, its data directory.
 
+mod cert;
 mod serve;
 mod settings;
 mod store;
@@ -17,6 +18,8 @@ Examples:
   roamd                                    serve on 127.0.0.1:7100, data in ./roamd-data
   roamd serve --dev                        the same with data that is thrown away at the end
   roamd token mint --user alice            a token for alice's devices
+  roamd serve --dev --tls-listen 127.0.0.1:7101
+                                           the same, and TLS with a certificate made for it
   roamd store verify                       check the data directory (daemon stopped)
   ROAMD_LIMITS__INBOX_ENTRIES=50 roamd     any setting by environment variable
 
@@ -61,6 +64,9 @@ enum Command {
     /// Make and check tokens with the keys of the data directory.
     #[command(subcommand)]
     Token(token::TokenCommand),
+    /// Make a certificate for development.
+    #[command(subcommand)]
+    Cert(cert::CertCommand),
     /// Look into a data directory whose daemon is stopped.
     #[command(subcommand)]
     Store(store::StoreCommand),
@@ -76,6 +82,7 @@ pub fn run() -> Exit {
         Command::Serve(args) => serve::run(&common, &args),
         Command::Config(command) => settings::run(&common, &command),
         Command::Token(command) => with(&common, |config| token::run(config, &command)),
+        Command::Cert(command) => with(&common, |config| cert::run(config, &command)),
         Command::Store(command) => with(&common, |config| store::run(config, &command)),
         Command::Version => {
             println!("roamd {}", env!("CARGO_PKG_VERSION"));

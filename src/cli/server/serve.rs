@@ -6,7 +6,11 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-use super::{Common, fail};
+use super::{
+    Common,
+    cert::{self, Files},
+    fail,
+};
 #[cfg(feature = "simulation")]
 use crate::planted;
 use crate::{
@@ -14,7 +18,9 @@ use crate::{
     cli::exit::Exit,
     clock::Clock,
     config::{Config, LogFormat, PushSection},
-    daemon::{Daemon, DaemonConfig, DaemonError, HookConfig},
+    daemon::{
+        Certificate, CertificateError, Daemon, DaemonConfig, DaemonError, HookConfig, TlsListen,
+    },
     limits::Limits,
     push::Settings,
     store::{StoreConfig, StoreError, fsync},
@@ -29,9 +35,19 @@ const OTHER_FILES: u64 = 200;
 
 #[derive(Debug, Default, Args)]
 pub(super) struct ServeArgs {
-    /// Address and port for clients [default: 127.0.0.1:7100].
+    /// Address and port for clients without TLS, or off [default: 127.0.0.1:7100].
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<String>,
+    /// Address and port for clients that speak TLS [default: none].
+    #[arg(long, value_name = "ADDRESS")]
+    tls_listen: Option<String>,
+    /// The server's certificate and those up to its authority, PEM [default: tls/cert.pem of the data
+    /// directory].
+    #[arg(long, value_name = "FILE")]
+    tls_cert: Option<String>,
+    /// The private key of the certificate, PEM [default: tls/key.pem of the data directory].
+    #[arg(long, value_name = "FILE")]
+    tls_key: Option<String>,
     /// Keep data in a temporary directory that is removed at the end.
     #[arg(long)]
     dev: bool,
@@ -39,8 +55,15 @@ pub(super) struct ServeArgs {
 
 pub(super) fn run(common: &Common, args: &ServeArgs) -> Exit {
     let mut flags = common.overrides();
-    if let Some(address) = &args.listen {
-        flags.set("listen.address", "--listen", address);
+    for (key, flag, value) in [
+        ("listen.address", "--listen", &args.listen),
+        ("tls.address", "--tls-listen", &args.tls_listen),
+        ("tls.cert_file", "--tls-cert", &args.tls_cert),
+        ("tls.key_file", "--tls-key", &args.tls_key),
+    ] {
+        if let Some(value) = value {
+            flags.set(key, flag, value);
+        }
     }
     let temporary =
         args.dev.then(|| std::env::temp_dir().join(format!("roamd-dev-{}", std::process::id())));
@@ -64,11 +87,29 @@ pub(super) fn run(common: &Common, args: &ServeArgs) -> Exit {
         }
         tracing::warn!("{} is set: this daemon is wrong on purpose", planted::VARIABLE);
     }
-    let exit = serve(&config);
+    let exit = match make_certificate(&config, args.dev) {
+        Ok(()) => serve(&config),
+        Err(error) => fail(Exit::Failed, &*error, "give --tls-cert and --tls-key"),
+    };
     if let Some(dir) = temporary {
         let _ = std::fs::remove_dir_all(dir);
     }
     exit
+}
+
+/// For trying out, TLS needs no preparation.
+fn make_certificate(config: &Config, dev: bool) -> Result<(), Box<dyn Error>> {
+    if dev && config.tls.address.is_some() && config.tls.cert_file.is_none() {
+        cert::make_if_missing(&config.data.dir)?;
+    }
+    Ok(())
+}
+
+/// Where to listen for TLS, and what is shown there.
+fn tls_listen(config: &Config) -> Result<Option<TlsListen>, CertificateError> {
+    let Some(address) = config.tls.address else { return Ok(None) };
+    let Files { chain, key } = Files::of(config);
+    Ok(Some(TlsListen { address, certificate: Certificate::read(&chain, &key)? }))
 }
 
 fn serve(config: &Config) -> Exit {
@@ -82,6 +123,14 @@ fn serve(config: &Config) -> Exit {
         Ok(keys) => keys,
         Err(error) => return fail(Exit::Configuration, &error, "check --data"),
     };
+    let tls = match tls_listen(config) {
+        Ok(tls) => tls,
+        Err(error) => {
+            let hint =
+                "`roamd cert dev` makes one for development; see [tls] in `roamd config doc`";
+            return fail(Exit::Configuration, &error, hint);
+        }
+    };
     let hook = match hook_config(&config.push) {
         Ok(hook) => hook,
         Err(error) => return fail(Exit::Configuration, &*error, "check the section [push]"),
@@ -89,13 +138,14 @@ fn serve(config: &Config) -> Exit {
     let outcome = runtime.block_on(async {
         let limits = Limits::from(&config.limits);
         let daemon = Daemon::start(DaemonConfig {
-            listen: config.listen.address,
+            listen: config.listen.address.address(),
+            tls,
             store: store_config(config),
             limits: limits.clone(),
             keys,
             hook,
         })?;
-        announce(config, &limits, daemon.address());
+        announce(config, &limits, daemon.address(), daemon.tls_address());
         daemon.serve(stop_signal()).await
     });
     match outcome {
@@ -195,10 +245,19 @@ fn start_log(config: &Config) {
 }
 
 /// The first screen: where it listens, where data lies, and two commands to paste.
-fn announce(config: &Config, limits: &Limits, address: SocketAddr) {
+fn announce(config: &Config, limits: &Limits, plain: Option<SocketAddr>, tls: Option<SocketAddr>) {
     let data = &config.data.dir;
     let days = limits.inbox_age.as_secs() / 86_400;
-    eprintln!("roamd {} listens on {address}", env!("CARGO_PKG_VERSION"));
+    let version = env!("CARGO_PKG_VERSION");
+    let chain = Files::of(config).chain;
+    match (plain, tls) {
+        (Some(address), _) => eprintln!("roamd {version} listens on {address}"),
+        (None, Some(address)) => eprintln!("roamd {version} listens on {address} (TLS only)"),
+        (None, None) => {}
+    }
+    if let Some(address) = tls {
+        eprintln!("  tls        {address} (certificate {})", chain.display());
+    }
     eprintln!("  data       {} (one process at a time)", data.display());
     eprintln!(
         "  retention  inbox: {} entries or {days} days per user; history: kept",
@@ -223,7 +282,15 @@ fn announce(config: &Config, limits: &Limits, address: SocketAddr) {
     let roamd = std::env::current_exe().unwrap_or_else(|_| "roamd".into());
     let roam = roamd.with_file_name("roam");
     let mint = format!("{} token mint --data {}", shell(&roamd), shell(data));
-    let server = format!("--server {address}");
+    let server = match (plain, tls) {
+        (Some(address), _) => format!("--server {address}"),
+        (None, Some(address)) => {
+            let authority = chain.with_file_name("ca.pem");
+            let trusted = if authority.exists() { authority } else { chain };
+            format!("--server {address} --ca {}", shell(&trusted))
+        }
+        (None, None) => return,
+    };
     eprintln!("\nTry it in two other terminals:");
     if !roam.exists() {
         eprintln!("  (the client is not built yet: cargo build --release)");
