@@ -56,6 +56,12 @@ pub enum StoreError {
     /// No space left; nothing was changed. Reads go on.
     #[error("no space left in the data directory")]
     NoSpace,
+    /// There is a copy under way already.
+    #[error("another copy of the data directory is being made")]
+    CopyUnderWay,
+    /// A data directory is made only where nothing is.
+    #[error("{0} is not empty")]
+    NotEmpty(PathBuf),
     /// An earlier failure was final.
     #[error("the store has failed before and is closed")]
     Poisoned,

@@ -112,6 +112,7 @@ pub(super) fn run(shared: &Arc<Shared>, recycler: &Recycler, interval: Duration)
         match outcome {
             Ok(wrote) => reopened = reopened && !wrote,
             Err(StoreError::NoSpace) => {
+                shared.hold.break_off();
                 if !shared.fill.lock().full {
                     tracing::error!(
                         "the disk is full: recent data stays in the journal and in memory"
@@ -160,7 +161,7 @@ fn round(shared: &Shared, recycler: &Recycler, reopened: bool) -> Result<bool, S
     shared.trees.set_applied(commit.number())?;
     shared.trees.flush()?;
     Checkpoint { epoch: shared.epoch, applied: commit.number() }.save(&shared.dir)?;
-    match recycler.recycle(commit) {
+    match recycler.recycle(shared.hold.limit(commit)) {
         // A spare segment is a convenience; the writer makes its own or refuses.
         Ok(()) | Err(JournalError::NoSpace { .. }) => {}
         Err(error) => return Err(error.into()),

@@ -17,14 +17,17 @@ pub mod codec;
 pub mod fsync;
 pub mod journal;
 
+mod build;
 mod checkpoint;
 mod commit;
+mod copy;
 mod error;
 mod filler;
 pub mod forms;
 mod guard;
 mod memory;
 mod reader;
+mod swap;
 #[cfg(test)]
 mod tests;
 mod trees;
@@ -44,15 +47,19 @@ use std::{
 use parking_lot::{Condvar, Mutex, RwLock};
 
 pub use self::{
+    build::Builder,
     checkpoint::FORMAT_VERSION,
     commit::{Change, Commit, Condition, RECORD_BYTES_MAX, ROW_BYTES_MAX},
+    copy::{Part, Position},
     error::StoreError,
     memory::Bounds,
     reader::{LogEntry, ReadLimit, Reader},
+    swap::Site,
     writer::Writer,
 };
 use self::{
     checkpoint::{Checkpoint, Known},
+    copy::Hold,
     filler::FillState,
     journal::{CommitNo, Journal, JournalConfig},
     memory::Generation,
@@ -119,6 +126,8 @@ struct Shared {
     still: RwLock<()>,
     fill: Mutex<FillState>,
     fill_changed: Condvar,
+    /// Kept of the journal for a copy under way.
+    hold: Hold,
     failed: AtomicBool,
     abandoned: AtomicBool,
     /// What a replay would read, as of the last flush.
@@ -193,6 +202,7 @@ impl Store {
         let dir = &config.dir;
         make_dir(dir)?;
         let lock = lock(dir)?;
+        swap::end_interrupted(dir)?;
         let known = Checkpoint::load(dir)?;
         let trees = Trees::open(&dir.join("trees"), config.cache_bytes, config.inbox_entries)?;
         let applied = trees.applied()?;
@@ -218,6 +228,7 @@ impl Store {
             still: RwLock::default(),
             fill: Mutex::default(),
             fill_changed: Condvar::new(),
+            hold: Hold::default(),
             failed: AtomicBool::new(false),
             abandoned: AtomicBool::new(false),
             journal_bytes: AtomicU64::new(0),
@@ -233,7 +244,7 @@ impl Store {
                 segments_spare: 2,
             },
             CommitNo::new(applied),
-            |_, record| writer::replay(&shared, &mut replayed, record),
+            |_, record| writer::replay(&shared.trees, &mut replayed, record),
         )?;
         match known {
             None if journal.last() > CommitNo::ZERO => {
@@ -305,6 +316,30 @@ impl Store {
     /// [`StoreError::Poisoned`] when it failed, now or before.
     pub fn settle(&self) -> Result<(), StoreError> {
         filler::settle(&self.shared)
+    }
+
+    /// Where a copy of this directory is made that is to take its place.
+    #[must_use]
+    pub fn place_of_copy(&self) -> PathBuf {
+        self.shared.dir.join(swap::NEW)
+    }
+
+    /// The copy at [`Store::place_of_copy`] is complete and takes the place of what is there now when
+    /// the directory is opened next, whatever happens until then. Nothing may have been committed
+    /// since the copy began, and nothing must be from now on.
+    ///
+    /// # Errors
+    /// When it cannot be made durable or renamed: then everything stays as it is.
+    pub fn replace_by_copy(&self) -> Result<(), StoreError> {
+        swap::commit(&self.shared.dir)
+    }
+
+    /// Removes what is at [`Store::place_of_copy`], if there is anything.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub fn discard_copy(&self) -> Result<(), StoreError> {
+        swap::discard(&self.shared.dir)
     }
 
     /// Reads every value of the trees and reports the damaged ones as (tree, key); returns how many

@@ -15,6 +15,7 @@ use super::{
     journal::{CommitNo, Journal, JournalError},
     memory::{Bounds, Generation},
     reader::{self, LogEntry, ReadLimit},
+    trees::Trees,
 };
 
 /// The buffer of staged commits is given back to the allocator when a group made it larger.
@@ -91,7 +92,10 @@ impl Writer {
         filler::before_commit(&self.shared)?;
         match self.journal.reserve(self.record.len().saturating_add(bytes)) {
             Ok(()) => Ok(()),
-            Err(JournalError::NoSpace { .. }) => Err(StoreError::NoSpace),
+            Err(JournalError::NoSpace { .. }) => {
+                self.shared.hold.break_off();
+                Err(StoreError::NoSpace)
+            }
             Err(error) => Err(error.into()),
         }
     }
@@ -246,14 +250,14 @@ impl Apply for Generation {
 /// An entry that is already there, because an interrupted round of the filler wrote it, is passed
 /// over: what the trees count as theirs is never written again.
 pub(super) fn replay(
-    shared: &Shared,
+    trees: &Trees,
     generation: &mut Generation,
     record: Bytes,
 ) -> Result<(), StoreError> {
     commit::decode(record, |operation| {
         match operation {
             Operation::Append { log, seq, record } => {
-                let older = || reader::bounds(shared, None, &log);
+                let older = || trees.kept_bounds(&log);
                 let next = generation.tail_over(&log, older)?.next();
                 if seq > next {
                     return Err(StoreError::Damaged("the journal skips a sequence".into()));
@@ -263,7 +267,7 @@ pub(super) fn replay(
                 }
             }
             Operation::Trim(log, first) => {
-                generation.tail_over(&log, || reader::bounds(shared, None, &log))?;
+                generation.tail_over(&log, || trees.kept_bounds(&log))?;
                 generation.trim(&log, first);
             }
             Operation::Row(table, key, row) => generation.set_row(table, key, row),

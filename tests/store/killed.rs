@@ -23,7 +23,7 @@ const CHILD: &str = "ROAMD_STORE_CHILD";
 const LOGS: u64 = 40;
 const INBOX_ENTRIES: u64 = 100;
 
-fn config(dir: &std::path::Path) -> StoreConfig {
+pub fn config(dir: &std::path::Path) -> StoreConfig {
     StoreConfig {
         // A round every few commits, so that most kills hit one.
         memory_bytes: 20_000,
@@ -51,7 +51,7 @@ fn record(number: u64) -> Bytes {
     number.to_be_bytes().into_iter().cycle().take(len).collect()
 }
 
-fn commit(number: u64) -> Commit {
+pub fn commit(number: u64) -> Commit {
     let mut commit = Commit::new();
     for log in logs(number) {
         commit.append(log, record(number));
@@ -82,7 +82,7 @@ fn child_commits_until_it_is_killed() {
 }
 
 /// Every log as the commits up to `last` make it.
-fn verify(store: &Store, last: u64) {
+pub fn verify(store: &Store, last: u64) {
     let mut expected = std::collections::BTreeMap::<LogKey, Vec<Bytes>>::new();
     for number in 1..=last {
         for log in logs(number) {

@@ -30,6 +30,7 @@ mod pool;
 mod record;
 mod replay;
 mod segment;
+mod tail;
 #[cfg(test)]
 mod tests;
 
@@ -40,6 +41,7 @@ use bytes::Bytes;
 pub use self::{
     error::{Damage, JournalError},
     pool::Recycler,
+    tail::read_between,
 };
 use self::{
     pool::{Pool, Ready, Sealed},

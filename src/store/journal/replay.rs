@@ -39,10 +39,11 @@ use super::{
 pub(super) type Each<'a> =
     &'a mut dyn FnMut(CommitNo, Bytes) -> Result<(), Box<dyn Error + Send + Sync>>;
 
-struct Found {
+/// A live segment whose header is right.
+pub(super) struct Found {
     file: File,
     path: PathBuf,
-    header: Header,
+    pub(super) header: Header,
 }
 
 impl Found {
@@ -84,6 +85,17 @@ pub(super) fn replay(
 fn open_segment(dir: &Path, number: u64) -> Result<Found, JournalError> {
     let path = Name::Live(number).path(dir);
     let file = disk::open(&path).map_err(io_error("open", &path))?;
+    found(file, path, number)
+}
+
+/// Opens a segment that somebody else writes.
+pub(super) fn open_to_read(dir: &Path, number: u64) -> Result<Found, JournalError> {
+    let path = Name::Live(number).path(dir);
+    let file = File::open(&path).map_err(io_error("open", &path))?;
+    found(file, path, number)
+}
+
+fn found(file: File, path: PathBuf, number: u64) -> Result<Found, JournalError> {
     let bytes = file.metadata().map_err(io_error("look at", &path))?.len();
     let mut block = vec![0; bytes.min(HEADER_BYTES) as usize];
     file.read_exact_at(&mut block, 0).map_err(io_error("read", &path))?;
@@ -124,9 +136,9 @@ fn first_needed(dir: &Path, found: &[Found], applied: CommitNo) -> Result<usize,
 }
 
 /// The valid records at the beginning of a segment.
-struct Content {
-    bytes: Bytes,
-    records: Vec<(CommitNo, Range<usize>)>,
+pub(super) struct Content {
+    pub(super) bytes: Bytes,
+    pub(super) records: Vec<(CommitNo, Range<usize>)>,
     /// Where the last record begins; the end if there is none.
     last_at: usize,
     /// Where the records end.
@@ -135,7 +147,7 @@ struct Content {
     next: CommitNo,
 }
 
-fn read(segment: &Found) -> Result<Content, JournalError> {
+pub(super) fn read(segment: &Found) -> Result<Content, JournalError> {
     let mut bytes = vec![0; segment.header.bytes as usize];
     segment.file.read_exact_at(&mut bytes, 0).map_err(io_error("read", &segment.path))?;
     let mut content = Content {

@@ -9,6 +9,7 @@
 //! Every call is fenced: a panic of the engine is an error here ([`super::guard`]).
 
 mod value;
+mod whole;
 mod write;
 
 use std::{
@@ -20,8 +21,10 @@ use std::{
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use self::value::{
-    BoundsRow, Run, bounds_key, piece_prefix, run_key, run_seq, same_log, seal, unseal,
+pub(super) use self::value::unseal;
+use self::{
+    value::{BoundsRow, Run, bounds_key, piece_prefix, run_key, run_seq, same_log, seal},
+    write::{Batch, LogWrites},
 };
 use super::{
     catalogue::{LogKey, LogKind, Table},
@@ -165,6 +168,11 @@ impl Trees {
         guarded("reading bounds", || {
             Ok(self.bounds_row(log)?.map_or(Bounds::EMPTY, |row| row.bounds))
         })
+    }
+
+    /// Bounds of a log, retention by count included.
+    pub(super) fn kept_bounds(&self, log: &LogKey) -> Result<Bounds, StoreError> {
+        Ok(self.kept(log.kind(), self.bounds(log)?))
     }
 
     fn bounds_row(&self, log: &LogKey) -> Result<Option<BoundsRow>, StoreError> {

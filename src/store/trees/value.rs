@@ -29,9 +29,14 @@ pub(super) fn seal(key: &[u8], body: &[u8]) -> Vec<u8> {
 }
 
 /// The bytes of a stored value; none when it is damaged.
-pub(super) fn unseal(key: &[u8], value: &[u8]) -> Option<Bytes> {
+pub(in crate::store) fn unseal(key: &[u8], value: &[u8]) -> Option<Bytes> {
     let (body, sum) = value.split_last_chunk::<4>()?;
     (checksum(key, body) == u32::from_be_bytes(*sum)).then(|| Bytes::copy_from_slice(body))
+}
+
+/// A value that does not check under its key: what stays damaged when everything is written anew.
+pub(super) fn damaged_value(key: &[u8]) -> Vec<u8> {
+    (!checksum(key, &[])).to_be_bytes().to_vec()
 }
 
 fn checksum(key: &[u8], body: &[u8]) -> u32 {

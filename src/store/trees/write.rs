@@ -72,11 +72,11 @@ impl Trees {
 }
 
 /// Writes of one family of logs.
-struct LogWrites<'a> {
+pub(super) struct LogWrites<'a> {
     trees: &'a Trees,
     tree: &'a sled::Tree,
-    runs: Batch<'a>,
-    pieces: Batch<'a>,
+    pub(super) runs: Batch<'a>,
+    pub(super) pieces: Batch<'a>,
     /// Logs whose runs are written or under way, and whose bounds wait for that.
     waiting: Vec<Waiting>,
 }
@@ -89,7 +89,7 @@ struct Waiting {
 }
 
 impl<'a> LogWrites<'a> {
-    fn new(trees: &'a Trees, kind: LogKind) -> Self {
+    pub(super) fn new(trees: &'a Trees, kind: LogKind) -> Self {
         let tree = &trees.logs[kind as usize];
         let runs = Batch::new(trees, tree);
         let pieces = Batch::new(trees, &trees.pieces);
@@ -156,7 +156,7 @@ impl<'a> LogWrites<'a> {
         self.runs.finish()
     }
 
-    fn write_runs(&mut self, log: &LogKey, tail: &Tail) -> Result<(), StoreError> {
+    pub(super) fn write_runs(&mut self, log: &LogKey, tail: &Tail) -> Result<(), StoreError> {
         let mut run = Run::begin();
         let mut run_first = tail.start;
         let mut count = 0;
@@ -189,7 +189,7 @@ impl<'a> LogWrites<'a> {
 }
 
 /// Gathers changes of one tree and hands them over in bounded batches.
-struct Batch<'a> {
+pub(super) struct Batch<'a> {
     trees: &'a Trees,
     tree: &'a sled::Tree,
     batch: sled::Batch,
@@ -197,11 +197,11 @@ struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    fn new(trees: &'a Trees, tree: &'a sled::Tree) -> Self {
+    pub(super) fn new(trees: &'a Trees, tree: &'a sled::Tree) -> Self {
         Self { trees, tree, batch: sled::Batch::default(), changes: 0 }
     }
 
-    fn insert(&mut self, key: &[u8], body: &[u8]) -> Result<(), StoreError> {
+    pub(super) fn insert(&mut self, key: &[u8], body: &[u8]) -> Result<(), StoreError> {
         self.batch.insert(key, seal(key, body));
         self.grown()
     }
@@ -216,7 +216,7 @@ impl<'a> Batch<'a> {
         if self.changes == BATCH_CHANGES { self.finish() } else { Ok(()) }
     }
 
-    fn finish(&mut self) -> Result<(), StoreError> {
+    pub(super) fn finish(&mut self) -> Result<(), StoreError> {
         if self.changes > 0 {
             self.trees.step()?;
             self.changes = 0;
