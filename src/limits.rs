@@ -66,6 +66,10 @@ pub const CLIENT_ACK_DELAY_MAX: Duration = Duration::from_millis(200);
 pub const CURSOR_FLUSH_DEVICES: u64 = 256;
 /// ... or this long after the first.
 pub const CURSOR_FLUSH_DELAY_MAX: Duration = Duration::from_millis(250);
+/// How often the engine writes down the time it knows. A start that finds the wall clock ...
+pub const CLOCK_RECORD_INTERVAL: Duration = Duration::from_secs(3600);
+/// ... further than this from what was written down takes it for set: ages count from that start.
+pub const CLOCK_JUMP_MIN: Duration = Duration::from_secs(24 * 3600);
 /// Longest draft of a message, in bytes. Longer: INVALID_ARGUMENT.
 pub const DRAFT_BYTES_MAX: usize = 2048;
 /// Most messages hidden in one call. More: TOO_MANY_ITEMS.

@@ -73,8 +73,10 @@ impl Engine {
         }
         let mut commit = Commit::new();
         commit.put(Table::Device, key, device.encode());
+        let record = self.clock.record(now, &mut commit);
         match self.writer.stage(&commit) {
             Ok(()) => {
+                self.clock.recorded(record);
                 self.full.arrived.remove(&name);
             }
             Err(StoreError::NoSpace) => {
@@ -109,7 +111,8 @@ impl Engine {
     ) -> Result<Compared, Stop> {
         let log = LogKey::inbox(&caller.user);
         let (kept, head) = inbox::kept(self.writer.bounds(&log)?, self.limits.inbox_entries);
-        let first = inbox::expire(&self.writer, &log, kept, now.wall, self.limits.inbox_age)?;
+        let ages = self.clock.ages(now);
+        let first = inbox::expire(&self.writer, &log, kept, ages, self.limits.inbox_age)?;
         if first > kept {
             let mut commit = Commit::new();
             commit.trim(log, first.number());
@@ -211,7 +214,11 @@ impl Engine {
                 commit.put(Table::Device, key, row.encode());
             }
         }
+        let record = self.clock.record(now, &mut commit);
         let written = self.writer.stage(&commit);
+        if written.is_ok() {
+            self.clock.recorded(record);
+        }
         if let Err(StoreError::NoSpace) = written {
             let waiting = cursors.len() + seen.len() + arrived.len();
             (self.cursors, self.seen, self.full.arrived) = (cursors, seen, arrived);

@@ -14,6 +14,7 @@
 //! the user's next device connects).
 
 mod attach;
+mod clock;
 mod command;
 mod devices;
 mod effects;
@@ -43,11 +44,8 @@ use std::time::Instant;
 
 use hashbrown::HashMap;
 
-pub use self::{
-    command::{Answer, Caller, Command, Compared, HistoryGrant, MutationGrant, ReadersGrant},
-    effects::{Effects, LargeNotice, LargeSign, PresenceChanges, Sign},
-};
 use self::{
+    clock::KnownTime,
     full::{Full, when_there_is_room},
     held::HeldBack,
     large::Large,
@@ -55,6 +53,10 @@ use self::{
     open::Cache,
     push::Pushes,
     watched::Watched,
+};
+pub use self::{
+    command::{Answer, Caller, Command, Compared, HistoryGrant, MutationGrant, ReadersGrant},
+    effects::{Effects, LargeNotice, LargeSign, PresenceChanges, Sign},
 };
 use crate::{
     ack::{AckConfig, DelayedAck},
@@ -118,6 +120,7 @@ pub struct Engine {
     writer: Watched,
     epoch: Epoch,
     limits: Limits,
+    clock: KnownTime,
     cache: Cache,
     cursors: HashMap<(UserId, DeviceId), InboxSeq>,
     /// When devices that have gone since were there last; written with the cursors.
@@ -142,10 +145,12 @@ impl Engine {
     pub fn new(writer: Writer, epoch: Epoch, limits: Limits, now: Now) -> Result<Self, StoreError> {
         let next_id = send::stored_ids(&writer)?;
         let rounds = Rounds::interrupted(&writer, now)?;
+        let clock = KnownTime::read(&writer, now)?;
         Ok(Self {
             writer: Watched::new(writer),
             epoch,
             limits,
+            clock,
             cache: Cache::default(),
             cursors: HashMap::new(),
             seen: HashMap::new(),

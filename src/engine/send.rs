@@ -184,7 +184,9 @@ impl Engine {
         let log = LogKey::sent(&caller.user, &caller.device);
         let bounds = self.writer.bounds(&log)?;
         let window = self.limits.idempotency_window;
-        if let Some(first) = sent::trim_to(&self.writer, &log, bounds, now.wall, window)? {
+        if let Some(first) =
+            sent::trim_to(&self.writer, &log, bounds, self.clock.ages(now), window)?
+        {
             commit.trim(log, first);
         }
         Ok(())

@@ -17,7 +17,7 @@ use crate::{
     message::Entry,
     seq::InboxSeq,
     store::{Bounds, LogEntry, ReadLimit, Reader, StoreError, Writer, catalogue::LogKey},
-    time::Timestamp,
+    time::Ages,
 };
 
 /// The range of entries that retention by count leaves: `first..=head`.
@@ -36,15 +36,16 @@ pub fn expire(
     writer: &Writer,
     log: &LogKey,
     first: InboxSeq,
-    now: Timestamp,
+    ages: Ages,
     age_max: Duration,
 ) -> Result<InboxSeq, StoreError> {
     const LOOK: ReadLimit = ReadLimit { entries: 1000, bytes: 1 << 20 };
-    let oldest = now.minus(age_max);
     let mut kept = first;
     for entry in writer.read(log, first.number(), LOOK)? {
         let expired = match &entry.record {
-            Some(record) => decode(record.clone()).is_ok_and(|entry| entry.time < oldest),
+            Some(record) => {
+                decode(record.clone()).is_ok_and(|entry| ages.is_over(entry.time, age_max))
+            }
             None => false,
         };
         if !expired {

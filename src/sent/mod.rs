@@ -17,7 +17,7 @@ use crate::{
         catalogue::{LogKey, Table, sent_exception_key},
         codec::{Malformed, put_id, put_varint, read_id, read_u8, read_varint},
     },
-    time::Timestamp,
+    time::{Ages, Timestamp},
 };
 
 const ACCEPTED: u8 = 1;
@@ -292,7 +292,7 @@ pub fn remember(
 }
 
 /// The sequence below which a device's log is older than `window` and may be forgotten; looked for
-/// once per 256 sends, by binary search (times do not decrease by more than the clock's errors).
+/// once per 256 sends, by binary search (ages do not increase by more than the clock's errors).
 ///
 /// # Errors
 /// As [`look_up`].
@@ -300,19 +300,18 @@ pub fn trim_to(
     writer: &Writer,
     log: &LogKey,
     bounds: Bounds,
-    now: Timestamp,
+    ages: Ages,
     window: Duration,
 ) -> Result<Option<u64>, StoreError> {
     const SLICE: u64 = 256;
     if bounds.last == 0 || !bounds.last.is_multiple_of(SLICE) {
         return Ok(None);
     }
-    let oldest = now.minus(window);
     let (mut low, mut high) = (bounds.first, bounds.last);
     while low < high {
         let middle = low + (high - low) / 2;
         match at(writer, log, middle)? {
-            Some(found) if found.time() >= oldest => high = middle,
+            Some(found) if !ages.is_over(found.time(), window) => high = middle,
             _ => low = middle + 1,
         }
     }

@@ -134,6 +134,10 @@ impl Table {
 
 /// Key in [`Table::Counter`]: message ids below its varint are taken.
 pub const MESSAGE_IDS: &[u8] = b"message_id";
+/// Key in [`Table::Counter`]: the greatest time known since the wall clock was last set.
+pub const CLOCK_LATEST: &[u8] = b"clock_latest";
+/// Key in [`Table::Counter`]: when the wall clock was last found to have been set.
+pub const CLOCK_JUMP: &[u8] = b"clock_jump";
 
 /// Names one log.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
