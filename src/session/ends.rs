@@ -54,9 +54,13 @@ impl Session {
             self.go_away(GoAwayReason::TokenExpired);
         } else if self.silence <= now.mono {
             match self.state {
-                State::Greeting | State::Attaching => {
-                    self.fail(ErrorCode::HelloTimeout, "no Hello within 10 s");
+                State::Greeting => self.fail(ErrorCode::HelloTimeout, "no Hello within 10 s"),
+                // The client has done its part; the disk has not.
+                State::Attaching => {
+                    self.fail(ErrorCode::Overloaded, "the server takes too long; try again");
                 }
+                // What it says is not read while so much of it has no answer.
+                _ if self.has_enough_to_do() => self.hear(now),
                 _ => self.go_away(GoAwayReason::Idle),
             }
         }

@@ -167,8 +167,11 @@ impl Session {
     /// nor at the end.
     #[must_use]
     pub fn wants_input(&self) -> bool {
-        let most = self.context.limits.outstanding_requests as usize;
-        self.outstanding.len() < most && !self.is_ending() && self.state != State::Attaching
+        !self.has_enough_to_do() && !self.is_ending() && self.state != State::Attaching
+    }
+
+    fn has_enough_to_do(&self) -> bool {
+        self.outstanding.len() >= self.context.limits.outstanding_requests as usize
     }
 
     /// What to do next.

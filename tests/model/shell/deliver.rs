@@ -376,7 +376,9 @@ impl Driver {
             }
             let end = match &client.phase {
                 _ if expired => End::Away(GoAwayReason::TokenExpired),
-                _ if client.compared.is_none() => End::Error(ErrorCode::HelloTimeout),
+                Phase::Greeting(0) => End::Error(ErrorCode::HelloTimeout),
+                // It has said Hello; the server is too slow to answer.
+                _ if client.compared.is_none() => End::Error(ErrorCode::Overloaded),
                 _ => End::Away(GoAwayReason::Idle),
             };
             client.ends.push(end);
