@@ -137,6 +137,11 @@ impl Connection {
                 ready = self.stream.writable(), if self.waits_for_socket() => ready?,
                 () = self.feed.arrived() => {}
                 () = &mut wake => {
+                    if reads {
+                        // A process that was frozen finds its timers due and its input unread.
+                        self.read()?;
+                        self.decode();
+                    }
                     self.on_time();
                     wake.as_mut().reset(self.wake_time().into());
                 }

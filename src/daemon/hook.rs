@@ -2,7 +2,8 @@
 //!
 //! A few threads, because a client that blocks is the simplest one that is right, and none of them
 //! is waited for: the engine has at most [`PUSHES_IN_FLIGHT_MAX`] jobs out, which is what the channel
-//! holds, and keeps the others. A job whose outcome is lost is posted again by the next process.
+//! holds, and keeps the others. A job whose outcome is lost is posted again by the next process; an orderly stop
+//! waits a moment for those that are being posted ([`Posts::stop`]).
 //!
 //! Neither tokens nor content are ever logged. `docs/push.md` is the contract with the other side.
 
@@ -19,6 +20,7 @@ use std::{
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use crossbeam_channel::{Receiver, Sender};
 use hmac::{Hmac, Mac};
+use parking_lot::{Condvar, Mutex};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use ureq::{
@@ -66,11 +68,49 @@ pub(super) fn channel() -> (Sender<Job>, Receiver<Job>) {
     crossbeam_channel::bounded(PUSHES_IN_FLIGHT_MAX)
 }
 
+/// The posts that are under way, for who stops them.
+#[derive(Debug, Default)]
+pub(super) struct Posts {
+    state: Mutex<PostsState>,
+    ended: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct PostsState {
+    stopped: bool,
+    under_way: usize,
+}
+
+impl Posts {
+    /// False = nothing is posted any more.
+    fn begin(&self) -> bool {
+        let mut state = self.state.lock();
+        state.under_way += usize::from(!state.stopped);
+        !state.stopped
+    }
+
+    fn end(&self) {
+        self.state.lock().under_way -= 1;
+        self.ended.notify_all();
+    }
+
+    /// Begins no more posts, and waits for those under way and for their outcomes to be submitted. A
+    /// job that was taken and whose outcome nobody noted is posted again by the next process.
+    /// False when the time was not enough.
+    pub(super) fn stop(&self, time_max: Duration) -> bool {
+        let mut state = self.state.lock();
+        state.stopped = true;
+        let none = |state: &mut PostsState| state.under_way > 0;
+        !self.ended.wait_while_for(&mut state, none, time_max).timed_out()
+    }
+}
+
 /// Starts the threads. They end when the other end of the channel is gone.
 pub(super) fn start(
     config: &HookConfig,
     jobs: &Receiver<Job>,
     submitter: &Submitter,
+    posts: &Arc<Posts>,
 ) -> io::Result<()> {
     let hook = Arc::new(Hook {
         agent: agent(config)?,
@@ -80,12 +120,18 @@ pub(super) fn start(
     });
     for number in 0..config.connections {
         let (hook, jobs, submitter) = (Arc::clone(&hook), jobs.clone(), submitter.clone());
+        let posts = Arc::clone(posts);
         std::thread::Builder::new().name(format!("hook {number}")).spawn(move || {
             for job in jobs {
+                if !posts.begin() {
+                    // It stays in its row.
+                    continue;
+                }
                 // A job that is out comes back, whatever happens.
                 let posted = catch_unwind(AssertUnwindSafe(|| hook.post(&job)));
                 let verdict = posted.unwrap_or(Verdict::Failed(Duration::ZERO));
                 submitter.settle(Outcome { place: job.place, id: job.id, verdict });
+                posts.end();
             }
         })?;
     }

@@ -9,6 +9,7 @@ mod connection;
 mod directory;
 mod feed;
 mod hook;
+mod peer;
 mod stream;
 mod tls;
 mod writer;
@@ -36,6 +37,7 @@ use tokio::{
 use self::{
     admission::{Admission, Entry},
     connection::Connection,
+    hook::Posts,
     stream::Stream,
     tls::Shown,
     writer::Submitter,
@@ -61,6 +63,8 @@ use crate::{
 pub const DRAIN_TIME_MAX: Duration = Duration::from_secs(10);
 /// The same when the store has failed: the replies still due will never come.
 pub const FAIL_TIME_MAX: Duration = Duration::from_secs(1);
+/// How long a stop waits for the posts of the push hook that are under way.
+const POSTS_TIME_MAX: Duration = Duration::from_secs(1);
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 4096;
 /// Pause when the process has no descriptors left.
@@ -136,6 +140,7 @@ pub struct Daemon {
     store: Store,
     writer: JoinHandle<Result<Writer, StoreError>>,
     writer_ended: Arc<Notify>,
+    posts: Arc<Posts>,
     next_session: AtomicU64,
     /// Those who are told that there is no place, and have not gone yet.
     turned_away: Arc<Semaphore>,
@@ -168,8 +173,9 @@ impl Daemon {
         let (submitter, writer) =
             writer::start(engine, store.reader(), clock, to_hook, move || ended.notify_one())
                 .map_err(DaemonError::Thread)?;
+        let posts = Arc::default();
         if let Some(hook) = &config.hook {
-            hook::start(hook, &jobs, &submitter).map_err(DaemonError::Hook)?;
+            hook::start(hook, &jobs, &submitter, &posts).map_err(DaemonError::Hook)?;
         }
         let context = Arc::new(SessionContext { keys: config.keys, limits: config.limits });
         let shared = Arc::new(Shared {
@@ -184,7 +190,17 @@ impl Daemon {
         // Ids do not repeat across restarts, so that logs of two lives do not mix.
         let next_session = AtomicU64::new(clock.now().wall.millis() << 20);
         let turned_away = Arc::new(Semaphore::new(TURNED_AWAY_MAX));
-        Ok(Self { shared, plain, tls, store, writer, writer_ended, next_session, turned_away })
+        Ok(Self {
+            shared,
+            plain,
+            tls,
+            store,
+            writer,
+            writer_ended,
+            posts,
+            next_session,
+            turned_away,
+        })
     }
 
     /// Where it listens without TLS.
@@ -218,6 +234,8 @@ impl Daemon {
             }
         };
         drop((self.plain, self.tls));
+        let posts = self.posts;
+        let posted = tokio::task::spawn_blocking(move || posts.stop(POSTS_TIME_MAX));
         for feed in self.shared.admission.lock().feeds() {
             feed.drain();
         }
@@ -228,6 +246,9 @@ impl Daemon {
         };
         if timeout(patience, gone).await.is_err() {
             tracing::warn!("some connections did not end in time");
+        }
+        if !posted.await.unwrap_or(false) {
+            tracing::warn!("a push job is still being posted: the next start posts it again");
         }
         self.shared.submitter.finish();
         let writer = self.writer;
@@ -261,7 +282,7 @@ impl Daemon {
     }
 
     async fn admit(&self, socket: TcpStream, peer: SocketAddr, tls: Option<&Arc<ServerConfig>>) {
-        let _ = socket.set_nodelay(true);
+        let _ = peer::expect_life(&socket, &self.shared.context.limits);
         let id = SessionId::new(self.next_session.fetch_add(1, Ordering::Relaxed));
         let feed = loop {
             let left = self.shared.place_left.notified();

@@ -16,6 +16,7 @@ mod large;
 mod messages;
 mod model;
 mod receiver;
+mod restart;
 mod taking_back;
 
 use std::{fs, os::unix::fs::PermissionsExt};

@@ -25,6 +25,8 @@ use super::{Client, DEADLINE};
 pub struct Daemon {
     dir: TempDir,
     settings: Vec<(String, String)>,
+    /// A program that lives are started under, with its arguments.
+    under: Vec<String>,
     child: Child,
     address: SocketAddr,
     log: Arc<Mutex<String>>,
@@ -50,8 +52,8 @@ impl Daemon {
             })
             .collect();
         let log = Arc::default();
-        let (child, address) = launch(dir.path(), &settings, &log);
-        Self { dir, settings, child, address, log }
+        let (child, address) = launch(dir.path(), &settings, &[], &log);
+        Self { dir, settings, under: Vec::new(), child, address, log }
     }
 
     /// SIGKILL, then a new process on the same data.
@@ -80,14 +82,36 @@ impl Daemon {
     /// A new process on the same data; the one before has ended.
     #[track_caller]
     pub fn relaunch(&mut self) {
-        (self.child, self.address) = launch(self.dir.path(), &self.settings, &self.log);
+        let (dir, settings) = (self.dir.path(), &self.settings);
+        (self.child, self.address) = launch(dir, settings, &self.under, &self.log);
+    }
+
+    /// Lives that begin from now on are started under this program, which becomes the daemon; empty =
+    /// under none.
+    pub fn under(&mut self, program: &[&str]) {
+        self.under = program.iter().map(|word| (*word).to_owned()).collect();
     }
 
     /// Asks it to stop.
     pub fn terminate(&self) {
+        self.signal("TERM");
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
-        let sent = Command::new("kill").args(["-TERM", &pid]).status().expect("kill");
-        assert!(sent.success(), "SIGTERM was not sent");
+        let sent = Command::new("kill").args([&format!("-{name}"), &pid]).status().expect("kill");
+        assert!(sent.success(), "SIG{name} was not sent");
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether it has not ended.
+    pub fn runs(&mut self) -> bool {
+        self.child.try_wait().expect("wait").is_none()
     }
 
     /// Waits for its end.
@@ -205,7 +229,19 @@ pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 }
 
 fn command(settings: &[(String, String)]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_roamd"));
+    command_under(&[], settings)
+}
+
+fn command_under(under: &[String], settings: &[(String, String)]) -> Command {
+    let roamd = env!("CARGO_BIN_EXE_roamd");
+    let mut command = match under.split_first() {
+        None => Command::new(roamd),
+        Some((program, arguments)) => {
+            let mut command = Command::new(program);
+            command.args(arguments).arg(roamd);
+            command
+        }
+    };
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("ROAMD_") {
             command.env_remove(name);
@@ -220,10 +256,11 @@ fn command(settings: &[(String, String)]) -> Command {
 fn launch(
     data: &Path,
     settings: &[(String, String)],
+    under: &[String],
     log: &Arc<Mutex<String>>,
 ) -> (Child, SocketAddr) {
     fs::create_dir_all(data).expect("data directory");
-    let mut child = command(settings)
+    let mut child = command_under(under, settings)
         .args(["serve", "--listen", "127.0.0.1:0", "--data"])
         .arg(data)
         .stdout(Stdio::null())
