@@ -173,10 +173,11 @@ pub struct Limits {
     pub outstanding_requests: u32,
     /// A client sends any frame at least this often; silent for three intervals: IDLE.
     pub heartbeat_interval: Duration,
-    /// A connection whose socket takes nothing for so long is closed: IDLE.
+    /// A connection whose socket takes nothing for so long is closed: IDLE. One whose peer
+    /// acknowledges nothing for so long ends.
     pub write_stall: Duration,
-    /// Open connections. More: one that has not said Hello gives way; when there is none, the new one is
-    /// accepted and told OVERLOADED.
+    /// Open connections; `roamd` lowers it when too few files may be open. More: one that has not said
+    /// Hello gives way; when there is none, the new one is accepted and told OVERLOADED.
     pub connections: usize,
     /// Connections that have not said Hello. More: the oldest one, of the address with the most of them,
     /// is told OVERLOADED and closed.

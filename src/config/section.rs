@@ -134,10 +134,11 @@ sections! {
         /// A client sends any frame at least this often; silent for three intervals: IDLE.
         #[serde(with = "duration")]
         heartbeat_interval: Duration = Limits::default().heartbeat_interval,
-        /// A connection whose socket takes nothing for so long is closed: IDLE.
+        /// A connection whose socket takes nothing for so long is closed: IDLE. One whose peer
+        /// acknowledges nothing for so long ends.
         #[serde(with = "duration")]
         write_stall: Duration = Limits::default().write_stall,
-        /// Open connections. More: one that has not said Hello gives way; when there is none, the new one is accepted and told OVERLOADED.
+        /// Open connections; `roamd` lowers it when too few files may be open. More: one that has not said Hello gives way; when there is none, the new one is accepted and told OVERLOADED.
         connections: usize = Limits::default().connections,
         /// Connections that have not said Hello. More: the oldest one, of the address with the most of them, is told OVERLOADED and closed.
         greeting_connections: usize = Limits::default().greeting_connections,

@@ -1,5 +1,14 @@
 //! `roamd`: the daemon, its configuration, its tokens, its data directory.
 
+/// As `eprintln!`, which panics when stderr cannot be written, as a log file on a full disk: what
+/// cannot be said is left out.
+macro_rules! say {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($text)*);
+    }};
+}
+
 mod cert;
 mod serve;
 mod settings;
@@ -123,14 +132,14 @@ fn with(common: &Common, command: impl FnOnce(&Config) -> Exit) -> Exit {
 
 /// Says what went wrong and what to do, and gives the status back.
 fn fail(exit: Exit, error: &dyn std::error::Error, hint: &str) -> Exit {
-    eprintln!("roamd: {error}");
+    say!("roamd: {error}");
     let mut source = error.source();
     while let Some(cause) = source {
-        eprintln!("  because: {cause}");
+        say!("  because: {cause}");
         source = cause.source();
     }
     if !hint.is_empty() {
-        eprintln!("  hint: {hint}");
+        say!("  hint: {hint}");
     }
     exit
 }

@@ -82,7 +82,7 @@ pub(super) fn run(common: &Common, args: &ServeArgs) -> Exit {
     if let Some(name) = std::env::var_os(planted::VARIABLE) {
         let name = name.to_string_lossy();
         if !planted::set_by_name(&name) {
-            eprintln!("roamd: no planted bug is called {name}");
+            say!("roamd: no planted bug is called {name}");
             return Exit::Configuration;
         }
         tracing::warn!("{} is set: this daemon is wrong on purpose", planted::VARIABLE);
@@ -136,7 +136,7 @@ fn serve(config: &Config) -> Exit {
         Err(error) => return fail(Exit::Configuration, &*error, "check the section [push]"),
     };
     let outcome = runtime.block_on(async {
-        let limits = Limits::from(&config.limits);
+        let limits = within_files(Limits::from(&config.limits));
         let daemon = Daemon::start(DaemonConfig {
             listen: config.listen.address.address(),
             tls,
@@ -169,6 +169,19 @@ fn serve(config: &Config) -> Exit {
         }
         Err(error) => fail(Exit::Failed, &error, ""),
     }
+}
+
+/// As many connections as there may be open files, and enough files left for everything else: the
+/// store must be able to open its next one, whoever connects.
+fn within_files(mut limits: Limits) -> Limits {
+    let wanted = limits.connections as u64 + OTHER_FILES;
+    if let Ok(files) = rlimit::increase_nofile_limit(wanted)
+        && files < wanted
+    {
+        let most = files - OTHER_FILES.min(files / 2);
+        limits.connections = usize::try_from(most).unwrap_or(usize::MAX).max(1);
+    }
+    limits
 }
 
 /// The store's settings.
@@ -236,6 +249,8 @@ fn start_log(config: &Config) {
     let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // A log that cannot be written stops nobody; saying so on stderr would panic.
+        .log_internal_errors(false)
         .with_ansi(!plain && std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     let _ = match config.log.format {
@@ -251,33 +266,33 @@ fn announce(config: &Config, limits: &Limits, plain: Option<SocketAddr>, tls: Op
     let version = env!("CARGO_PKG_VERSION");
     let chain = Files::of(config).chain;
     match (plain, tls) {
-        (Some(address), _) => eprintln!("roamd {version} listens on {address}"),
-        (None, Some(address)) => eprintln!("roamd {version} listens on {address} (TLS only)"),
+        (Some(address), _) => say!("roamd {version} listens on {address}"),
+        (None, Some(address)) => say!("roamd {version} listens on {address} (TLS only)"),
         (None, None) => {}
     }
     if let Some(address) = tls {
-        eprintln!("  tls        {address} (certificate {})", chain.display());
+        say!("  tls        {address} (certificate {})", chain.display());
     }
-    eprintln!("  data       {} (one process at a time)", data.display());
-    eprintln!(
+    say!("  data       {} (one process at a time)", data.display());
+    say!(
         "  retention  inbox: {} entries or {days} days per user; history: kept",
         limits.inbox_entries
     );
-    eprintln!(
+    say!(
         "  limits     {} connections, {} KiB per message, {} members per group",
         limits.connections,
         limits.content_bytes / 1024,
         limits.members_per_group
     );
     if config.push.url.is_some() {
-        eprintln!("  push       devices without a session are told by the hook");
+        say!("  push       devices without a session are told by the hook");
     }
-    let wanted = limits.connections as u64 + OTHER_FILES;
-    match rlimit::increase_nofile_limit(wanted) {
-        Ok(files) if files < wanted => eprintln!(
-            "  WARNING    only {files} files may be open: fewer connections than configured (ulimit -n {wanted})"
-        ),
-        _ => {}
+    let wanted = config.limits.connections;
+    if limits.connections < wanted {
+        say!(
+            "  WARNING    {wanted} connections are configured; too few files may be open (ulimit -n {})",
+            wanted as u64 + OTHER_FILES
+        );
     }
     let roamd = std::env::current_exe().unwrap_or_else(|_| "roamd".into());
     let roam = roamd.with_file_name("roam");
@@ -291,12 +306,12 @@ fn announce(config: &Config, limits: &Limits, plain: Option<SocketAddr>, tls: Op
         }
         (None, None) => return,
     };
-    eprintln!("\nTry it in two other terminals:");
+    say!("\nTry it in two other terminals:");
     if !roam.exists() {
-        eprintln!("  (the client is not built yet: cargo build --release)");
+        say!("  (the client is not built yet: cargo build --release)");
     }
-    eprintln!("  {} recv --follow {server} --token $({mint} --user bob)", shell(&roam));
-    eprintln!("  {} send @bob hello {server} --token $({mint} --user alice)\n", shell(&roam));
+    say!("  {} recv --follow {server} --token $({mint} --user bob)", shell(&roam));
+    say!("  {} send @bob hello {server} --token $({mint} --user alice)\n", shell(&roam));
 }
 
 /// A path as a shell takes it: relative to here if it lies below, quoted if need be.
