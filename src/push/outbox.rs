@@ -169,7 +169,9 @@ impl Outbox {
     /// The user has read up to here. Says whether something changed.
     pub fn read(&mut self, read_seq: HistorySeq, id: u64, now: Timestamp) -> bool {
         match self.wanted {
-            Some(wanted) if wanted.kind != Kind::Message => return false,
+            Some(wanted) if wanted.kind != Kind::Message => {
+                return self.take_back_more(&wanted, Kind::Read, read_seq, id, now);
+            }
             // It takes the place of what is shown.
             Some(wanted) if wanted.seq > read_seq => {
                 return self.doubt(Kind::Read, |shown| shown <= read_seq);
@@ -211,6 +213,10 @@ impl Outbox {
                 {
                     return true;
                 }
+            }
+            Some(wanted) if wanted.kind != Kind::Message && wanted.seq < seq => {
+                let more = self.may_show(|shown| shown == seq).is_some();
+                return more && self.take_back_more(&wanted, Kind::Recalled, seq, id, now);
             }
             // Something else is on its way and takes the place of what is shown.
             _ => return self.doubt(Kind::Recalled, |shown| shown == seq),
@@ -272,8 +278,12 @@ impl Outbox {
         match told.kind {
             Kind::Message => self.show(told.seq, now, true),
             Kind::Read | Kind::Recalled => {
-                let kept = |shown: &Shown| shown.seq > told.seq && shown.before != told.seq;
-                self.shown = self.shown.filter(kept);
+                // What is newer may still be shown, if it was told and its answer was lost.
+                self.shown = self.shown.filter(|shown| shown.seq > told.seq).map(|shown| Shown {
+                    before: if shown.before > told.seq { shown.before } else { HistorySeq::ZERO },
+                    untrue: shown.untrue.filter(|(_, untrue)| *untrue > told.seq),
+                    ..shown
+                });
             }
         }
         // It may have been asked for once more, because this answer seemed to be lost.
@@ -322,6 +332,25 @@ impl Outbox {
                 shown.untrue.is_some()
             }
             _ => false,
+        }
+    }
+
+    /// Something is being taken back already: of what the device may show, a newer one is to go as well.
+    /// To take that back takes the older one back too. Says whether something changed.
+    fn take_back_more(
+        &mut self,
+        wanted: &Wanted,
+        kind: Kind,
+        upto: HistorySeq,
+        id: u64,
+        now: Timestamp,
+    ) -> bool {
+        match self.may_show(|shown| shown > wanted.seq && shown <= upto) {
+            Some(shown) => {
+                self.take_back(kind, shown, id, now);
+                true
+            }
+            None => false,
         }
     }
 

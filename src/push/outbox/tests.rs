@@ -289,3 +289,34 @@ fn what_gave_way_to_a_message_that_is_gone_is_taken_back_all_the_same() {
     outbox.accepted(&outbox.wanted.unwrap(), at(5));
     assert_eq!((wanted(&outbox), outbox.shown.unwrap().untrue), (None, None));
 }
+
+/// Two messages were told and both answers were lost; then the older one was recalled. What was taken
+/// back was the older one alone, and the newer one, read or recalled meanwhile, stayed for good.
+#[test]
+fn what_may_be_shown_is_taken_back_though_something_older_is_being_taken_back() {
+    let may_show_two = || {
+        let mut outbox = Outbox::default();
+        for number in 1..=2 {
+            outbox.message(news(number), number, at(number));
+            outbox.told();
+            outbox.failed(Duration::ZERO, at(number));
+        }
+        outbox.message(news(3), 3, at(3));
+        outbox.gone(seq(3), None, 4, at(4));
+        outbox.gone(seq(1), None, 5, at(5));
+        assert_eq!(wanted(&outbox), Some((Kind::Recalled, 1)));
+        outbox
+    };
+    let mut outbox = may_show_two();
+    assert!(outbox.read(seq(9), 6, at(6)));
+    assert_eq!(wanted(&outbox), Some((Kind::Read, 2)));
+    let mut outbox = may_show_two();
+    assert!(outbox.gone(seq(2), None, 6, at(6)));
+    assert_eq!(wanted(&outbox), Some((Kind::Recalled, 2)));
+    // Only the older one is to go: the newer one is not forgotten.
+    let mut outbox = may_show_two();
+    outbox.told();
+    outbox.accepted(&outbox.wanted.unwrap(), at(6));
+    assert!(outbox.read(seq(9), 7, at(7)));
+    assert_eq!(wanted(&outbox), Some((Kind::Read, 2)));
+}
