@@ -60,9 +60,13 @@ bugs! {
     TotalIsNoSum = "total_is_no_sum",
     /// A cursor below the oldest entry is not told that it is too old.
     TooLongNotSaid = "too_long_not_said",
+    /// Older pages of a history come newest first.
+    HistoryReversed = "history_reversed",
+    /// Those who are online are not told that their inbox has grown.
+    GrowthNotTold = "growth_not_told",
     /// Half of the members of a conversation do not get the entry.
     HalfFanOut = "half_fan_out",
-    /// Two messages of one group of commits swap their places in a batch.
+    /// The newest two entries of a batch swap their places.
     OrderSwapped = "order_swapped",
     /// A newer session of a device does not end the older one.
     SessionNotFenced = "session_not_fenced",
@@ -82,6 +86,8 @@ bugs! {
     LargeFanOut = "large_fan_out",
     /// Checkpoints do not write down every log that changed.
     CheckpointLosesLog = "checkpoint_loses_log",
+    /// A checkpoint is noted before the trees are written.
+    CheckpointEarly = "checkpoint_early",
 }
 
 /// The environment variable that plants a bug in a daemon.

@@ -6,6 +6,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::{
     message::{HistoryPolicy, Role},
+    planted::{self, Bug},
     seq::{HistorySeq, MutationSeq, Span},
     store::codec::{Malformed, put_slice, put_varint, read_text, read_u8, read_varint},
     time::Timestamp,
@@ -103,11 +104,11 @@ impl Membership {
         now: Timestamp,
     ) {
         let first = match policy {
-            HistoryPolicy::SinceJoin => head.next(),
+            HistoryPolicy::SinceJoin if !planted::is(Bug::LeakBeforeJoin) => head.next(),
             HistoryPolicy::LastN(count) => {
                 HistorySeq::new((head.number() + 1).saturating_sub(u64::from(count)).max(1))
             }
-            HistoryPolicy::Full => HistorySeq::new(1),
+            HistoryPolicy::SinceJoin | HistoryPolicy::Full => HistorySeq::new(1),
         };
         self.role = Some(role);
         self.joined = now;

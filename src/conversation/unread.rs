@@ -1,7 +1,10 @@
 //! Unread of one user in one conversation: a subtraction of two ordinals, less what is gone.
 
 use super::Membership;
-use crate::seq::{HistorySeq, Span};
+use crate::{
+    planted::{self, Bug},
+    seq::{HistorySeq, Span},
+};
 
 /// What is not to be counted after the read marker, and what names the user there. Sequences are
 /// ascending; what lies outside of the rows that may be unread does no harm.
@@ -52,7 +55,10 @@ impl Unread {
         let until = without.gone.partition_point(|seq| *seq <= rows.last);
         let gone = until.saturating_sub(without.gone.partition_point(|seq| *seq < rows.first));
         let read_ordinal = own.read_ordinal;
-        let last_ordinal = own.visible_ordinal(ordinal).max(read_ordinal);
+        let mut last_ordinal = own.visible_ordinal(ordinal).max(read_ordinal);
+        if planted::is(Bug::UnreadTwice) {
+            last_ordinal += u64::from(last_ordinal > read_ordinal);
+        }
         let counted = last_ordinal - read_ordinal;
         let removed = gone as u64 + hidden.filter(|(_, counted)| *counted).count() as u64;
         let removed = removed.min(counted);

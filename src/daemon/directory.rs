@@ -9,6 +9,7 @@ use super::feed::Feed;
 use crate::{
     engine::Caller,
     id::{DeviceId, SessionId, UserId},
+    planted::{self, Bug},
 };
 
 #[derive(Debug)]
@@ -29,7 +30,10 @@ impl Directory {
         let online = self.users.entry(caller.user.clone()).or_default();
         let new = Online { device: caller.device.clone(), session: caller.session, feed };
         match online.iter_mut().find(|other| other.device == caller.device) {
-            Some(old) => Some(std::mem::replace(old, new).feed),
+            Some(old) => {
+                let displaced = std::mem::replace(old, new).feed;
+                (!planted::is(Bug::SessionNotFenced)).then_some(displaced)
+            }
             None => {
                 online.push(new);
                 None

@@ -21,6 +21,7 @@ use crate::{
     clock::Clock,
     engine::{Answer, Caller, Command, Engine, LargeNotice, Sign},
     inbox,
+    planted::{self, Bug},
     push::{Job, Outcome, Verdict},
     reply::{GoAwayReason, Reply},
     request::Request,
@@ -242,7 +243,10 @@ impl Thread {
     }
 
     /// Flushes, then hands out what rests on it.
-    fn publish(&mut self, due: Vec<Due>, displaced: Vec<Arc<Feed>>) -> Result<(), StoreError> {
+    fn publish(&mut self, mut due: Vec<Due>, displaced: Vec<Arc<Feed>>) -> Result<(), StoreError> {
+        if planted::is(Bug::AckBeforeSync) {
+            self.hand_out(std::mem::take(&mut due));
+        }
         let effects = loop {
             match self.engine.flush() {
                 Ok(effects) => break effects,
@@ -260,12 +264,7 @@ impl Thread {
         for (user, session, followed) in effects.unfollowed {
             self.directory.session(&user, session).for_each(|feed| feed.unfollow(&followed));
         }
-        for due in due {
-            match due {
-                Due::Answer(feed, number, answer) => feed.answer(number, answer),
-                Due::Large(notices) => self.tell_large(notices),
-            }
-        }
+        self.hand_out(due);
         // Before the inboxes: what came from a large conversation goes before the entry that it no
         // longer is one.
         self.tell_large(effects.large);
@@ -299,6 +298,15 @@ impl Thread {
             online.for_each(|feed| feed.grow(InboxSeq::new(head.number())));
         }
         Ok(())
+    }
+
+    fn hand_out(&self, due: Vec<Due>) {
+        for due in due {
+            match due {
+                Due::Answer(feed, number, answer) => feed.answer(number, answer),
+                Due::Large(notices) => self.tell_large(notices),
+            }
+        }
     }
 
     fn tell_large(&self, notices: Vec<LargeNotice>) {

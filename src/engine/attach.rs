@@ -10,6 +10,7 @@ use crate::{
     id::{DeviceId, UserId},
     inbox::{self, Device},
     limits::CAUGHT_UP_CONVERSATIONS_MAX,
+    planted::{self, Bug},
     refusal::ErrorCode,
     reply::{TooLongReason, Verdict},
     request::Position,
@@ -127,7 +128,9 @@ impl Engine {
                     head = head.number(), "a device is ahead of the server: data has been lost");
                 too_long(TooLongReason::Ahead)
             }
-            Some(at) if at.seq.next() < first => too_long(TooLongReason::Trimmed),
+            Some(at) if at.seq.next() < first && !planted::is(Bug::TooLongNotSaid) => {
+                too_long(TooLongReason::Trimmed)
+            }
             Some(at) if at.seq == head => Verdict::UpToDate,
             Some(at) if missed_entries > 0 && head.since(at.seq) > u64::from(missed_entries) => {
                 too_long(TooLongReason::ClientLimit)
@@ -176,7 +179,10 @@ impl Engine {
         let device = (caller.user.clone(), caller.device.clone());
         let fresh = !self.cursors.contains_key(&device);
         let waiting = self.cursors.entry(device).or_insert(seq);
-        *waiting = (*waiting).max(seq);
+        *waiting = match planted::is(Bug::CursorBackwards) {
+            true => seq,
+            false => seq.max(*waiting),
+        };
         if fresh {
             self.cursor_timer.receive(now.mono, 1, 0);
         }
@@ -205,8 +211,12 @@ impl Engine {
             };
             let rows = old.clone().into_iter().chain(arrived.get(device).cloned());
             let Some(row) = rows.reduce(later) else { continue };
+            let cursor = cursors.get(device).copied();
             let row = Device {
-                cursor: row.cursor.max(cursors.get(device).copied().unwrap_or_default()),
+                cursor: match cursor {
+                    Some(cursor) if planted::is(Bug::CursorBackwards) => cursor,
+                    _ => row.cursor.max(cursor.unwrap_or_default()),
+                },
                 last_seen: row.last_seen.max(seen.get(device).copied().unwrap_or_default()),
                 ..row
             };

@@ -12,6 +12,7 @@ use crate::{
     id::{ConversationId, UserId},
     inbox,
     message::{ConversationKind, Entry, EntryKind},
+    planted::{self, Bug},
     reply::Reply,
     seq::{HistorySeq, InboxSeq},
     store::{
@@ -62,7 +63,7 @@ impl Engine {
         }
         let read_seq = own.read_seq;
         let unread = self.count(user, id, &own, tip)?.unread;
-        if changed {
+        if changed && !planted::is(Bug::MarkLost) {
             self.write_own(now, user, id, own, commit, &about)?;
             self.push_read(now, user, id, read_seq)?;
         }

@@ -22,6 +22,7 @@ use crate::{
     inbox,
     limits::EDITS_PER_MESSAGE_MAX,
     message::{Entry, EntryKind, Message, MutationRef, Role},
+    planted::{self, Bug},
     refusal::ErrorCode,
     reply::Reply,
     sent::{self, Known, Remembered},
@@ -287,7 +288,9 @@ impl Engine {
             true => Arc::clone(&open.inboxes),
             false => told.iter().map(LogKey::inbox).collect(),
         };
-        commit.append_each(inboxes, inbox::encode(&Entry { time: now.wall, kind }));
+        if !planted::is(Bug::InstructionLost) {
+            commit.append_each(inboxes, inbox::encode(&Entry { time: now.wall, kind }));
+        }
         self.writer.stage(&commit)?;
         self.cache.set_tip(id, Tip { mutation: at, ..*tip });
         if gone && counted {

@@ -13,6 +13,7 @@ use crate::{
     conversation::Membership,
     id::{ConversationId, SessionId, UserId},
     limits::{MultiLogin, SUBSCRIPTIONS_MAX},
+    planted::{self, Bug},
     presence::Online,
     refusal::ErrorCode,
     reply::{DevicePresence, Ephemeral, GoAwayReason, PresenceState, Reply},
@@ -88,6 +89,9 @@ impl Engine {
 
     fn went(&mut self, now: Now, user: &UserId, gone: Online) -> Result<(), StoreError> {
         self.note_seen(now, user, &gone.device);
+        if planted::is(Bug::PresenceStays) {
+            return Ok(());
+        }
         let state = PresenceState::Offline;
         self.tell_presence(DevicePresence { state, since: now.wall, ..gone.seen(user) })?;
         self.push_attendance(now, user, &gone.device)

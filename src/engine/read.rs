@@ -16,6 +16,7 @@ use crate::{
     limits::{BATCH_BYTES_TARGET, HISTORY_PAGE_BYTES_DEFAULT, HISTORY_PAGE_BYTES_MAX},
     message::{Entry, EntryKind, Message, MutationRef},
     notice,
+    planted::{self, Bug},
     refusal::{ErrorCode, Refusal},
     reply::{Batch, ConversationView, EntryView, MessageItem, PlacedMessage, Reply},
     request::Direction,
@@ -46,7 +47,7 @@ pub fn entries(
     let rows = inbox::read(reader, &log, after, ReadLimit { entries, bytes: most.bytes })?;
     // Looked at after reading: what was there then was whole.
     let (first, _) = inbox::kept(reader.bounds(&log)?, kept_max);
-    if after.next() < first {
+    if after.next() < first && !planted::is(Bug::OverflowSkipped) {
         return Ok(None);
     }
     let mut sights = Sights::new(reader, user);
@@ -59,6 +60,10 @@ pub fn entries(
             break;
         }
         views.push(view);
+    }
+    if planted::is(Bug::OrderSwapped) && views.len() > 1 {
+        let newest = views.len() - 1;
+        views.swap(newest - 1, newest);
     }
     Ok(Some(views))
 }
@@ -165,7 +170,7 @@ fn page(reader: &Reader, user: &UserId, grant: HistoryGrant) -> Result<Reply, St
         }
         messages.push(message);
     }
-    if !newer {
+    if !newer && !planted::is(Bug::HistoryReversed) {
         messages.reverse();
     }
     let complete = match (messages.first(), messages.last()) {

@@ -18,6 +18,7 @@ use crate::{
     id::{ClientMessageId, ConversationId, MessageId, UserId},
     inbox,
     message::{ConversationKind, Draft, Entry, EntryKind, HistoryPolicy, Message, Role},
+    planted::{self, Bug},
     refusal::ErrorCode,
     reply::Reply,
     request::Destination,
@@ -112,10 +113,14 @@ impl Engine {
         commit.append(open.history.clone(), history::encode(&message));
         // Of a large conversation there are no inboxes here: the history is what is read.
         let pointer = EntryKind::Message { conversation: conversation.clone(), seq };
-        commit.append_each(
-            Arc::clone(&open.inboxes),
-            inbox::encode(&Entry { time: now.wall, kind: pointer }),
-        );
+        let mut inboxes = Arc::clone(&open.inboxes);
+        if planted::is(Bug::HalfFanOut) {
+            inboxes = inboxes.iter().take(inboxes.len().div_ceil(2)).cloned().collect();
+        }
+        if planted::is(Bug::LargeFanOut) {
+            inboxes = open.members.iter().map(|(user, _)| LogKey::inbox(user)).collect();
+        }
+        commit.append_each(inboxes, inbox::encode(&Entry { time: now.wall, kind: pointer }));
         let ack = send_ack(&sent, false);
         self.remember(now, caller, &sent.into(), out_of_order, &mut commit)?;
         let joining = self.first_membership(now);
@@ -134,7 +139,7 @@ impl Engine {
             open.members.iter().for_each(|(user, _)| self.cache.has_one_more(user));
         }
         self.cache.set_tip(&conversation, Tip { head: seq, ordinal, time: now.wall, ..tip });
-        if !open.row.large {
+        if !open.row.large && !planted::is(Bug::GrowthNotTold) {
             self.effects.inboxes.extend(open.members.iter().map(|(user, _)| user.clone()));
         }
         self.cache.insert_new(&conversation, open);
@@ -161,7 +166,12 @@ impl Engine {
         match sent::look_up(&self.writer, &caller.user, &caller.device, client_id)? {
             Known::New => Ok(Ok(false)),
             Known::NewOutOfOrder => Ok(Ok(true)),
-            Known::Accepted(sent) if sent.payload_hash == payload_hash => Ok(Err(sent)),
+            Known::Accepted(_) if planted::is(Bug::RetryMakesTwo) => Ok(Ok(true)),
+            Known::Accepted(sent)
+                if sent.payload_hash == payload_hash || planted::is(Bug::PayloadIgnored) =>
+            {
+                Ok(Err(sent))
+            }
             Known::Accepted(_) | Known::Notice(_) => Err(refuse(
                 ErrorCode::IdempotencyConflict,
                 "this client id was used for something else",

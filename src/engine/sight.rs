@@ -15,6 +15,7 @@ use crate::{
     history::{self, Change, Laid, Mutation},
     id::{ConversationId, UserId},
     message::{Message, MessageState},
+    planted::{self, Bug},
     reply::PlacedMessage,
     seq::{HistorySeq, MutationSeq},
     store::{
@@ -134,6 +135,7 @@ impl<'a> Sights<'a> {
 
 fn changed(placed: PlacedMessage, mutation: Mutation) -> PlacedMessage {
     match mutation.change {
+        Change::Recalled if planted::is(Bug::RecalledContentLeaves) => placed,
         Change::Recalled => placed.blanked(MessageState::Recalled),
         Change::Deleted => placed.blanked(MessageState::Deleted),
         Change::Edited { revision, content_type, content } => {

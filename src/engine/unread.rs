@@ -9,6 +9,7 @@ use super::{Answer, Caller, Engine, Stop, command::Tip, not_found, open};
 use crate::{
     conversation::{Hidden, Membership, Unread, Without},
     id::{ConversationId, UserId},
+    planted::{self, Bug},
     reply::{ConversationUnread, Reply},
     seq::{HistorySeq, MutationSeq},
     store::{
@@ -33,7 +34,10 @@ impl Engine {
             }
         }
         counts.sort_by(|a, b| (a.0, &a.1.conversation).cmp(&(b.0, &b.1.conversation)));
-        let total = counts.iter().map(|(_, count)| count.unread).sum();
+        let mut total = counts.iter().map(|(_, count)| count.unread).sum();
+        if planted::is(Bug::TotalIsNoSum) && counts.len() > 1 {
+            total -= 1;
+        }
         Ok((total, counts.into_iter().map(|(_, count)| count).collect()))
     }
 

@@ -14,6 +14,7 @@ use hashbrown::{HashMap, HashSet};
 pub use self::follow::{Follower, Follows};
 use crate::{
     id::{DeviceId, SessionId, UserId},
+    planted::{self, Bug},
     reply::{DevicePresence, PresenceState},
     time::Timestamp,
 };
@@ -155,7 +156,7 @@ impl Presence {
     /// Whether the session was ended and its connection has not gone yet.
     #[must_use]
     pub fn is_over(&self, session: SessionId) -> bool {
-        self.over.contains(&session)
+        self.over.contains(&session) && !planted::is(Bug::SessionNotFenced)
     }
 }
 

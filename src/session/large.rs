@@ -18,6 +18,7 @@ use crate::{
     engine::LargeSign,
     id::ConversationId,
     limits::HINTS_MAX,
+    planted::{self, Bug},
     reply::{LargeNews, PlacedMessage, Reply},
     request::LargeCursor,
     seq::{HistorySeq, InboxSeq, MutationSeq, Span},
@@ -153,6 +154,8 @@ impl Large {
         let at = At::from(sign.at());
         let open = self.stretches.get_mut(id).and_then(VecDeque::back_mut);
         match (sign, open.filter(|stretch| !stretch.closed)) {
+            (LargeSign::Grown(_), Some(open))
+                if planted::is(Bug::LargePushLost) && open.after > InboxSeq::ZERO => {}
             (LargeSign::Opened(..) | LargeSign::Grown(_), Some(open)) => open.end.grow(at),
             (LargeSign::Closed(_), Some(open)) => {
                 open.end.grow(At { version: 0, ..at });

@@ -31,6 +31,7 @@ use crate::{
     engine::{Answer, Caller, Command, LargeSign, Now},
     id::{ConversationId, Epoch, SessionId},
     limits::{HELLO_TIMEOUT, Limits},
+    planted::{self, Bug},
     refusal::{ErrorCode, Refusal, Retry},
     reply::{EntryView, GoAwayReason, PlacedMessage, Reply},
     request::{ClientLimits, Feature, Incoming, Position, Request},
@@ -264,6 +265,9 @@ impl Session {
     /// The engine's reply to a request; durable.
     pub fn handle_reply(&mut self, req_id: u64, reply: Reply) {
         if self.state == State::Closed {
+            return;
+        }
+        if planted::is(Bug::AnswerLost) && req_id % 8 == 5 {
             return;
         }
         self.settle(req_id);

@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 
 use crate::{
+    planted::{self, Bug},
     reply::{Batch, EntryView, Reply},
     request::ClientLimits,
     seq::InboxSeq,
@@ -77,7 +78,7 @@ impl Stream {
 
     /// Whether everything owed was sent and CaughtUp said.
     pub(super) fn is_live(&self) -> bool {
-        matches!(self.phase, Phase::Live)
+        matches!(self.phase, Phase::Live) || planted::is(Bug::LiveBeforeCaughtUp)
     }
 
     /// A live stream catches up once more.
@@ -116,6 +117,9 @@ impl Stream {
             .saturating_sub(self.sent.since(self.acked) as usize);
         let bytes = (self.limits.unacked_bytes as usize).saturating_sub(self.unacked_bytes);
         if entries == 0 || bytes == 0 {
+            if planted::is(Bug::FullQueueDrops) {
+                self.sent = upto;
+            }
             self.fall_behind();
             return None;
         }

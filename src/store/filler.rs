@@ -19,6 +19,7 @@ use super::{
     journal::{JournalError, Recycler},
     memory::Generation,
 };
+use crate::planted::{self, Bug};
 
 /// Room a round must find on the disk: so many times the bytes it moves ...
 const ROOM_FACTOR: u64 = 4;
@@ -156,6 +157,9 @@ fn round(shared: &Shared, recycler: &Recycler, reopened: bool) -> Result<bool, S
         recent.frozen = Arc::new(active);
         (Arc::clone(&recent.frozen), recent.active_commit)
     };
+    if planted::is(Bug::CheckpointEarly) {
+        Checkpoint { epoch: shared.epoch, applied: commit.number() }.save(&shared.dir)?;
+    }
     shared.trees.write(&frozen, reopened)?;
     shared.trees.flush()?;
     shared.trees.set_applied(commit.number())?;

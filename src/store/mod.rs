@@ -65,7 +65,10 @@ use self::{
     memory::Generation,
     trees::Trees,
 };
-use crate::id::Epoch;
+use crate::{
+    id::Epoch,
+    planted::{self, Bug},
+};
 
 /// How a store is opened.
 #[derive(Clone, Debug)]
@@ -237,6 +240,7 @@ impl Store {
             _lock: lock,
         });
         let mut replayed = Generation::default();
+        let mut newest = None;
         let journal = Journal::open(
             &JournalConfig {
                 dir: dir.join("journal"),
@@ -244,7 +248,14 @@ impl Store {
                 segments_spare: 2,
             },
             CommitNo::new(applied),
-            |_, record| writer::replay(&shared.trees, &mut replayed, record),
+            |_, record| {
+                let record = match planted::is(Bug::SequenceReused) {
+                    true => newest.replace(record),
+                    false => Some(record),
+                };
+                let replay = |record| writer::replay(&shared.trees, &mut replayed, record);
+                record.map_or(Ok(()), replay)
+            },
         )?;
         match known {
             None if journal.last() > CommitNo::ZERO => {

@@ -17,6 +17,7 @@ use super::{
     reader::{self, LogEntry, ReadLimit},
     trees::Trees,
 };
+use crate::planted::{self, Bug};
 
 /// The buffer of staged commits is given back to the allocator when a group made it larger.
 const BUFFER_BYTES_KEPT: usize = 1024 * 1024;
@@ -75,6 +76,9 @@ impl Writer {
         }
         commit::apply(&commit.changes, &mut self.record, &mut self.staged);
         self.operations += commit.changes.iter().map(Change::operations).sum::<u64>();
+        if planted::is(Bug::UnflushedReads) {
+            self.shared.recent.write().active.absorb(&mut self.staged);
+        }
         Ok(())
     }
 

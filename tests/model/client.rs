@@ -16,7 +16,13 @@ use roamd::{
     wire,
 };
 
-use super::{compare::same, driver::Found, model::Model, replica::Replica};
+use super::{
+    compare::same,
+    driver::Found,
+    invariant::{Invariant, of_entries},
+    model::Model,
+    replica::Replica,
+};
 
 /// Where the conversation with the server stands.
 #[derive(Clone, Debug, PartialEq)]
@@ -185,7 +191,8 @@ impl Client {
                 };
                 let told = (*epoch, *head, *first, Verdict::TooLong(*reason), snapshot);
                 let Compared { epoch, head, first, verdict, snapshot, .. } = compared;
-                same("TooLong", &told, &(*epoch, *head, *first, *verdict, snapshot))?;
+                same("TooLong", &told, &(*epoch, *head, *first, *verdict, snapshot))
+                    .map_err(|found| Invariant::I10.broken(found))?;
                 let at = Position { epoch: *epoch, seq: *head };
                 match self.phase {
                     // The stream can be overtaken by retention at any time.
@@ -209,35 +216,51 @@ impl Client {
                 self.honest = true;
                 self.phase = Phase::Streaming { caught_up: false };
             }
-            Reply::SyncBatch(batch) => self.batch(model, batch)?,
+            Reply::SyncBatch(batch) => {
+                self.batch(model, batch).map_err(|found| Invariant::I6.broken(found))?;
+            }
             Reply::CaughtUp { seq, hints, .. } => {
                 if !matches!(self.phase, Phase::Streaming { .. }) {
-                    return Err(format!("CaughtUp in {:?}", self.phase));
+                    return Err(Invariant::I6.broken(format!("CaughtUp in {:?}", self.phase)));
                 }
-                same("place of CaughtUp", &seq.number(), &self.stored)?;
+                same("place of CaughtUp", &seq.number(), &self.stored)
+                    .map_err(|found| Invariant::I6.broken(found))?;
                 let mut state = self.state.clone();
                 if let Some(Reply::CaughtUp { hints: due, .. }) = &mut state {
                     due.clone_from(hints);
                 }
-                same("state told by CaughtUp", &Some(&reply), &state.as_ref())?;
-                self.copy.caught_up(model, &self.user, &self.large_ends, hints)?;
+                same("state told by CaughtUp", &Some(&reply), &state.as_ref())
+                    .map_err(|found| Invariant::I9.broken(found))?;
+                self.copy
+                    .caught_up(model, &self.user, &self.large_ends, hints)
+                    .map_err(|found| Invariant::I11.broken(found))?;
                 if !hints.is_empty() {
                     kind = Some("push: hints");
                 }
                 self.phase = Phase::Streaming { caught_up: true };
             }
             Reply::GoAway { .. } => {}
-            Reply::PresencePush(_) | Reply::EphemeralPush(_) if req_id == 0 => self.push(&reply)?,
-            Reply::UnreadPush { .. } if self.is_live() => self.push(&reply)?,
+            Reply::PresencePush(_) | Reply::EphemeralPush(_) if req_id == 0 => {
+                self.push(&reply).map_err(|found| Invariant::I12.broken(found))?;
+            }
+            Reply::UnreadPush { .. } if self.is_live() => {
+                self.push(&reply).map_err(|found| Invariant::I9.broken(found))?;
+            }
             Reply::ConversationPush(news) if self.is_live() && req_id == 0 => {
-                kind = Some(self.copy.push(model, &self.user, news)?);
+                let pushed = self.copy.push(model, &self.user, news);
+                kind = Some(pushed.map_err(|found| Invariant::I6.broken(found))?);
+            }
+            Reply::UnreadPush { .. } | Reply::ConversationPush(_) => {
+                return Err(Invariant::I6.broken(format!("not live, and yet {reply:?}")));
             }
             Reply::Refused(refusal) if req_id == 0 => {
                 if !refusal.fatal {
                     return Err(format!("an error about nothing that was asked: {refusal:?}"));
                 }
             }
-            reply => self.answer(req_id, reply)?,
+            reply => {
+                self.answer(req_id, reply).map_err(|found| Invariant::I14.broken(found))?;
+            }
         }
         self.last = Some(reply);
         Ok(kind)
@@ -277,7 +300,13 @@ impl Client {
         let told = (epoch, head, first, cursor, verdict, unread_total, &welcome.last_client_id);
         let Compared { epoch, head, first, cursor, verdict, unread_total, .. } = compared;
         let known = (epoch, head, first, cursor, verdict, unread_total, &compared.last_client_id);
-        same("Welcome", &told, &known)?;
+        let broken = match () {
+            () if told.3 != known.3 => Invariant::I7,
+            () if told.4 != known.4 => Invariant::I10,
+            () if told.5 != known.5 => Invariant::I9,
+            () => Invariant::I3,
+        };
+        same("Welcome", &told, &known).map_err(|found| broken.broken(found))?;
         let limits = &welcome.limits;
         let agreed = (limits.unacked_entries, limits.unacked_bytes, limits.batch_bytes);
         let wanted =
@@ -302,7 +331,8 @@ impl Client {
             return Err(format!("the batch says that the head is {}", batch.head));
         }
         let entries = model.entries(&self.user, self.stored + 1, last);
-        same("entries of a batch", &batch.entries, &entries)?;
+        same("entries of a batch", &batch.entries, &entries)
+            .map_err(|found| of_entries(&batch.entries, &entries).broken(found))?;
         let bytes: usize = batch.entries.iter().map(wire::entry_len).sum();
         let waiting: usize = self.unacked.iter().map(|(_, bytes)| bytes).sum();
         let one = batch.entries.len() == 1;
@@ -345,7 +375,7 @@ impl Client {
         };
         let due: Vec<_> = self.asked.keys().filter(|asked| Some(**asked) != resume).collect();
         if said == End::Quiet && !due.is_empty() {
-            return Err(format!("closed without a reply to {due:?}"));
+            return Err(Invariant::I14.broken(format!("closed without a reply to {due:?}")));
         }
         Ok(match said {
             End::Error(code) => format!("closed: {code:?}"),
@@ -357,17 +387,19 @@ impl Client {
     /// Nothing happens any more: everything must have arrived.
     pub fn settled(&self, model: &Model) -> Result<(), Found> {
         if !self.ends.is_empty() {
-            return Err(format!("still open, though {:?} is due", self.ends));
+            let found = format!("still open, though {:?} is due", self.ends);
+            return Err(Invariant::I12.broken(found));
         }
         if let Some((req_id, _)) = self.asked.first_key_value() {
-            return Err(format!("request {req_id} was never answered"));
+            return Err(Invariant::I14.broken(format!("request {req_id} was never answered")));
         }
         if let Phase::Streaming { caught_up } = self.phase {
             let head = model.head(&self.user);
-            same("where the stream ends", &InboxSeq::new(self.stored), &head)?;
-            same("whether CaughtUp came", &caught_up, &true)?;
+            let converged = |found| Invariant::I11.broken(found);
+            same("where the stream ends", &InboxSeq::new(self.stored), &head).map_err(converged)?;
+            same("whether CaughtUp came", &caught_up, &true).map_err(converged)?;
             if self.honest {
-                self.copy.settled(model, &self.user)?;
+                self.copy.settled(model, &self.user).map_err(converged)?;
             }
         }
         Ok(())

@@ -29,6 +29,7 @@ use super::{
         Pending, chosen, is_refusal, kind, level, name, news, only_reads, outcome, pages, same,
     },
     dice::Dice,
+    invariant::{Invariant, named, of_answer, of_ends, of_entries},
     model::{Chosen, Model, Outcome, PageKey},
     plan::{self, Plan, Step},
     shell::Shell,
@@ -204,8 +205,9 @@ impl Driver {
     }
 
     fn open(&mut self) -> Result<(), Found> {
-        let (store, writer) = Store::open(&self.config).map_err(|e| format!("open: {e}"))?;
-        same("epoch", &store.epoch(), &self.model.epoch)?;
+        let (store, writer) = Store::open(&self.config)
+            .map_err(|e| Invariant::I1.broken(format!("it does not open again: {e}")))?;
+        same("epoch", &store.epoch(), &self.model.epoch).map_err(|e| Invariant::I1.broken(e))?;
         let limits = self.model.limits.clone();
         let now = self.now;
         let mut engine =
@@ -358,7 +360,8 @@ impl Driver {
         for (user, total) in told {
             if !moments.iter().any(|moment| moment.get(&user) == Some(&total)) {
                 let when: Vec<_> = moments.iter().map(|moment| moment.get(&user)).collect();
-                return Err(format!("{user} is told the total {total:?}, which was {when:?}"));
+                let found = format!("{user} is told the total {total:?}, which was {when:?}");
+                return Err(Invariant::I9.broken(found));
             }
             *self.tally.entry("push: total".into()).or_default() += 1;
             self.tell_total(&user, total);
@@ -373,6 +376,10 @@ impl Driver {
 
     /// Publish after commit: what is not flushed is not to be seen.
     fn nothing_early(&mut self) -> Result<(), Found> {
+        self.only_durable().map_err(|found| Invariant::I2.broken(found))
+    }
+
+    fn only_durable(&self) -> Result<(), Found> {
         let reader = self.reader();
         for user in plan::users() {
             let bounds = reader.bounds(&LogKey::inbox(&user)).map_err(|e| e.to_string())?;
@@ -394,17 +401,18 @@ impl Driver {
         }
         let told = news(&effects)?;
         let grown: BTreeSet<UserId> = effects.inboxes.into_iter().collect();
-        same("users whose inbox grew", &grown, &std::mem::take(&mut self.model.grown))?;
+        let expected_grown = std::mem::take(&mut self.model.grown);
         let mut expected = std::mem::take(&mut self.model.news);
         expected.presence.retain(|_, changes| !changes.is_empty());
-        same("news for those who are online", &told, &expected)?;
+        same("news for those who are online", &told, &expected)
+            .map_err(|found| Invariant::I12.broken(found))?;
         self.durable = self.model.clone();
         self.displace();
         self.unfollow(&told);
         for pending in std::mem::take(&mut self.pending) {
             let origin = pending.origin;
             self.tell_large(&pending.before);
-            let outcome = self.compare(pending)?;
+            let outcome = self.compare(pending).map_err(|found| self.closer(found))?;
             if let Some(origin) = origin {
                 self.deliver(origin, outcome);
             }
@@ -414,8 +422,18 @@ impl Driver {
         self.tell_totals(effects.totals)?;
         self.tell_news(told);
         self.tell_heads(&grown);
+        self.unread()?;
         self.inboxes()?;
-        self.unread()
+        same("users whose inbox grew", &grown, &expected_grown)
+            .map_err(|found| Invariant::I11.broken(found))
+    }
+
+    /// What an answer says of an inbox is explained better by the inbox.
+    fn closer(&mut self, found: Found) -> Found {
+        match named(&found) {
+            Some(Invariant::I3) => self.inboxes().err().unwrap_or(found),
+            _ => found,
+        }
     }
 
     /// Holds an answer against the model's; gives back what leaves the process.
@@ -433,7 +451,8 @@ impl Driver {
         let token = level(&mut actual, &mut expected_outcome)
             .map_err(|found| format!("{what}: {found}"))?;
         let what = format!("{what}, answer to {command:?}");
-        same(&what, &actual, &expected_outcome)?;
+        same(&what, &actual, &expected_outcome)
+            .map_err(|found| of_answer(&command, &actual, &expected_outcome).broken(found))?;
         let next = match &leaves {
             Outcome::Reply(Reply::ReaderPage { users, .. }) => {
                 users.last().map(|last| (0, last.to_string()))
@@ -475,7 +494,20 @@ impl Driver {
             let bounds = reader.bounds(&log).map_err(|e| e.to_string())?;
             let kept = inbox::kept(bounds, self.model.limits.inbox_entries);
             let (first, head) = (self.model.first(&user), self.model.head(&user));
-            same(&format!("ends of the inbox of {user}"), &kept, &(first, head))?;
+            if let Err(found) = same(&format!("ends of the inbox of {user}"), &kept, &(first, head))
+            {
+                let entries = usize::MAX;
+                let most = ReadLimit { entries, bytes: entries };
+                let count = self.model.limits.inbox_entries;
+                let extra = read::entries(&reader, &user, head, kept.1, most, count);
+                let extra = extra.ok().flatten().unwrap_or_default();
+                let missing = self.model.entries(&user, kept.1.next().number(), head.number());
+                let is_large = |message: &roamd::reply::PlacedMessage| {
+                    self.model.talks.get(&message.conversation).is_some_and(|talk| talk.large)
+                };
+                let ends = (first, head);
+                return Err(of_ends(kept, ends, &missing, &extra, is_large).broken(found));
+            }
             let mut views = Vec::new();
             let mut at = first.previous();
             while at < head {
@@ -494,7 +526,8 @@ impl Driver {
                 views.extend(piece);
             }
             let model = self.model.entries(&user, first.number(), head.number());
-            same(&format!("inbox of {user} from {first}"), &views, &model)?;
+            same(&format!("inbox of {user} from {first}"), &views, &model)
+                .map_err(|found| of_entries(&views, &model).broken(found))?;
             if let Some(last) = views.last() {
                 *self.tally.entry(format!("entry: {}", name(format!("{last:?}")))).or_default() +=
                     1;
@@ -505,6 +538,10 @@ impl Driver {
 
     /// Unread of everybody, counted by hand; the total is the sum.
     fn unread(&mut self) -> Result<(), Found> {
+        self.count_unread().map_err(|found| Invariant::I9.broken(found))
+    }
+
+    fn count_unread(&mut self) -> Result<(), Found> {
         for user in plan::users() {
             let caller = plan::reader_of(&user);
             let all = Request::GetUnread { conversations: Vec::new(), explain: true };
@@ -545,12 +582,17 @@ impl Driver {
         for (id, talk) in &self.model.talks {
             let log = LogKey::history(id);
             let bounds = reader.bounds(&log).map_err(|e| e.to_string())?;
-            same(&format!("ends of {id}"), &(bounds.first, bounds.last), &(1, talk.head()))?;
+            same(&format!("ends of {id}"), &(bounds.first, bounds.last), &(1, talk.head()))
+                .map_err(|found| match bounds.last < talk.head() {
+                    true => Invariant::I1.broken(found),
+                    false => Invariant::I2.broken(found),
+                })?;
             let span = Span { first: HistorySeq::new(1), last: HistorySeq::new(talk.head()) };
             let rows = history::read(&reader, &log, span).map_err(|e| e.to_string())?;
             let rows: Vec<_> = rows.into_iter().map(|(_, message)| message).collect();
             let model: Vec<_> = talk.rows.iter().cloned().map(Some).collect();
-            same(&format!("history of {id}"), &rows, &model)?;
+            same(&format!("history of {id}"), &rows, &model)
+                .map_err(|found| Invariant::I4.broken(found))?;
         }
         Ok(())
     }

@@ -2,19 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::{World, mark, recall, support::peer};
-
-/// A small generator: the same numbers for the same seed.
-pub(crate) struct Dice(pub(crate) u64);
-
-impl Dice {
-    pub(crate) fn roll(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % sides
-    }
-}
+use crate::{World, mark, model::Dice, recall, support::peer};
 
 /// Rounds of messages, reads, recalls and kills. After each the hook opens, and every device that is
 /// away must have heard of the newest unread message of every conversation, or of nothing at all if

@@ -147,3 +147,17 @@ pub(crate) fn special(to: To, number: u64, change: impl FnOnce(&mut Send)) -> Bo
     change(&mut send);
     Body::Send(send)
 }
+
+/// See [`model`].
+#[test]
+fn model_of_random_histories() {
+    if let Ok(seed) = std::env::var("ROAMD_PUSH_SEED") {
+        let seed = seed.parse().unwrap();
+        return model::run(seed, seed % 2 == 1, true);
+    }
+    let seeds = std::env::var("ROAMD_PUSH_SEEDS").map_or(12, |count| count.parse().unwrap());
+    for seed in 1..=seeds {
+        println!("ROAMD_PUSH_SEED={seed}");
+        model::run(seed, seed % 2 == 1, false);
+    }
+}

@@ -24,7 +24,17 @@ use roamd::{
     time::Timestamp,
 };
 
-use crate::crash::Dice;
+/// A small generator: the same numbers for the same seed.
+pub(crate) struct Dice(pub(crate) u64);
+
+impl Dice {
+    pub(crate) fn roll(&mut self, sides: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % sides
+    }
+}
 
 const DELAY: Duration = Duration::from_secs(5);
 /// Users and devices that can be told; alice only writes and recalls.
@@ -548,7 +558,7 @@ impl World {
     }
 }
 
-fn run(seed: u64, large: bool, loud: bool) {
+pub(crate) fn run(seed: u64, large: bool, loud: bool) {
     let mut world = World::new(seed, large, loud);
     for _ in 0..250 {
         world.step();
@@ -567,17 +577,4 @@ fn run(seed: u64, large: bool, loud: bool) {
 /// Whether a job is for this device.
 fn is_at(place: &Place, number: usize) -> bool {
     (place.user.as_str(), place.device.as_str()) == DEVICES[number]
-}
-
-#[test]
-fn random_histories() {
-    if let Ok(seed) = std::env::var("ROAMD_PUSH_SEED") {
-        let seed = seed.parse().unwrap();
-        return run(seed, seed % 2 == 1, true);
-    }
-    let seeds = std::env::var("ROAMD_PUSH_SEEDS").map_or(12, |count| count.parse().unwrap());
-    for seed in 1..=seeds {
-        println!("ROAMD_PUSH_SEED={seed}");
-        run(seed, seed % 2 == 1, false);
-    }
 }

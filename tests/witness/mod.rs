@@ -25,6 +25,7 @@
 mod check;
 mod connection;
 mod ledger;
+mod lives;
 mod load;
 mod process;
 mod seen;
@@ -34,6 +35,7 @@ mod survey;
 pub use self::{
     check::Depth,
     ledger::Ledger,
+    lives::Lives,
     load::Load,
     process::{Launch, Roamd, run},
 };
