@@ -31,6 +31,7 @@ pub mod push;
 pub mod sent;
 
 // Level 3, behaviour without input and output.
+pub mod archive;
 pub mod engine;
 pub mod inspect;
 

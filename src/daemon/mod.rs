@@ -6,6 +6,7 @@
 
 mod admission;
 mod connection;
+mod control;
 mod directory;
 mod feed;
 mod hook;
@@ -37,12 +38,14 @@ use tokio::{
 use self::{
     admission::{Admission, Entry},
     connection::Connection,
+    control::Control,
     hook::Posts,
     stream::Stream,
     tls::Shown,
     writer::Submitter,
 };
 pub use self::{
+    control::ask_for_backup,
     hook::HookConfig,
     tls::{Certificate, CertificateError, TlsListen},
 };
@@ -140,6 +143,8 @@ pub struct Daemon {
     store: Store,
     writer: JoinHandle<Result<Writer, StoreError>>,
     writer_ended: Arc<Notify>,
+    /// None when there cannot be one: then everything works but backups while it serves.
+    control: Option<Control>,
     posts: Arc<Posts>,
     next_session: AtomicU64,
     /// Those who are told that there is no place, and have not gone yet.
@@ -162,6 +167,9 @@ impl Daemon {
             return Err(DaemonError::NoAddress);
         }
         let (store, writer) = Store::open(&config.store)?;
+        let control = Control::open(&config.store.dir)
+            .inspect_err(|error| tracing::warn!(%error, "no backups while this daemon serves"))
+            .ok();
         let clock = Clock::start();
         let mut engine = Engine::new(writer, store.epoch(), config.limits.clone(), clock.now())?;
         let (to_hook, jobs) = hook::channel();
@@ -197,6 +205,7 @@ impl Daemon {
             store,
             writer,
             writer_ended,
+            control,
             posts,
             next_session,
             turned_away,
@@ -224,6 +233,7 @@ impl Daemon {
         let patience = tokio::select! {
             () = self.accept(self.plain.as_ref()) => DRAIN_TIME_MAX,
             () = self.accept(self.tls.as_ref()) => DRAIN_TIME_MAX,
+            () = self.command() => DRAIN_TIME_MAX,
             () = self.writer_ended.notified() => {
                 tracing::error!("the store has failed; stopping");
                 FAIL_TIME_MAX
@@ -233,7 +243,7 @@ impl Daemon {
                 DRAIN_TIME_MAX
             }
         };
-        drop((self.plain, self.tls));
+        drop((self.plain, self.tls, self.control));
         let posts = self.posts;
         let posted = tokio::task::spawn_blocking(move || posts.stop(POSTS_TIME_MAX));
         for feed in self.shared.admission.lock().feeds() {
@@ -264,6 +274,14 @@ impl Daemon {
                     _ => Err(StoreError::Poisoned.into()),
                 }
             }
+        }
+    }
+
+    /// Never ends.
+    async fn command(&self) {
+        match &self.control {
+            Some(control) => control.serve(&self.shared.reader).await,
+            None => std::future::pending().await,
         }
     }
 

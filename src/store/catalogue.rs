@@ -177,7 +177,10 @@ impl LogKey {
         Self { kind: LogKind::Notice, bytes: ids(&[b"notice"]) }
     }
 
-    pub(super) fn from_parts(kind: LogKind, bytes: Bytes) -> Self {
+    /// The log of a family under such a key, whether or not it is one made here: for tools that must
+    /// not lose what they do not understand.
+    #[must_use]
+    pub fn of(kind: LogKind, bytes: Bytes) -> Self {
         Self { kind, bytes }
     }
 

@@ -236,7 +236,7 @@ pub(super) fn decode<E: From<Malformed>>(
             TAG_APPEND => {
                 let record = read_slice(&mut input)?;
                 for _ in 0..read_varint(&mut input)? {
-                    let log = LogKey::from_parts(log_kind()?, read_slice(&mut input)?);
+                    let log = LogKey::of(log_kind()?, read_slice(&mut input)?);
                     let seq = read_varint(&mut input)?;
                     each(Operation::Append { log, seq, record: record.clone() })?;
                 }
@@ -250,7 +250,7 @@ pub(super) fn decode<E: From<Malformed>>(
                 each(Operation::Row(table()?, key, None))?;
             }
             TAG_TRIM => {
-                let log = LogKey::from_parts(log_kind()?, read_slice(&mut input)?);
+                let log = LogKey::of(log_kind()?, read_slice(&mut input)?);
                 each(Operation::Trim(log, read_varint(&mut input)?))?;
             }
             _ => return Err(Malformed.into()),

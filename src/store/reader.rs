@@ -123,7 +123,7 @@ impl Reader {
         let recent = self.shared.recent.read();
         for generation in [&*recent.frozen, &recent.active] {
             for (key, tail) in generation.logs(kind) {
-                all.insert(LogKey::from_parts(kind, key.clone()), Some(tail.bounds()));
+                all.insert(LogKey::of(kind, key.clone()), Some(tail.bounds()));
             }
         }
         let kept = |bounds| self.shared.kept(kind, bounds);

@@ -379,7 +379,7 @@ pub(super) fn forms_of(key: &[u8], body: &[u8]) -> usize {
 
 /// The log of a bounds key.
 fn log_of(kind: LogKind, key: &[u8]) -> LogKey {
-    LogKey::from_parts(kind, Bytes::copy_from_slice(key.get(1..).unwrap_or_default()))
+    LogKey::of(kind, Bytes::copy_from_slice(key.get(1..).unwrap_or_default()))
 }
 
 pub(super) fn damaged(tree: &str) -> StoreError {

@@ -59,7 +59,7 @@ impl Trees {
                     if std::mem::take(&mut left_out) {
                         continue;
                     }
-                    logs.write(LogKey::from_parts(kind, key.clone()), tail, reopened)?;
+                    logs.write(LogKey::of(kind, key.clone()), tail, reopened)?;
                 }
                 logs.finish()?;
             }
