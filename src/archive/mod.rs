@@ -77,6 +77,9 @@ pub enum ArchiveError {
     /// The daemon does not make a copy.
     #[error("the daemon says: {0}")]
     Refused(String),
+    /// The daemon ended, or ended the connection.
+    #[error("the daemon has ended before the copy was complete")]
+    Ended,
     /// There is damage, and what was to be done must not be done with damage.
     #[error("{0} damaged records or rows: nothing was changed")]
     Holes(u64),

@@ -3,7 +3,7 @@
 //! A frame is one letter and what follows: `v` or `c` a block of values or commits, `e` a line of
 //! text with where the copy stands, `x` a line of text that says why there is none.
 
-use std::io::{BufRead, Read, Write};
+use std::io::{self, BufRead, Read, Write};
 
 use super::{
     ArchiveError, BackupWriter, Block, BlockKind, Packer, Taken,
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     id::Epoch,
-    store::{Position, Reader, StoreError},
+    store::{Position, Reader},
 };
 
 const VALUES: u8 = b'v';
@@ -67,11 +67,10 @@ pub fn receive(
     backup: &mut BackupWriter,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Taken, ArchiveError> {
-    let reading = "what the daemon sends".as_ref();
     let broken = || ArchiveError::Damaged("the daemon says something that is no copy".into());
     loop {
         let mut letter = [0];
-        input.read_exact(&mut letter).map_err(io_error("reading", reading))?;
+        input.read_exact(&mut letter).map_err(lost)?;
         let kind = match letter[0] {
             VALUES => BlockKind::Values,
             COMMITS => BlockKind::Commits,
@@ -86,15 +85,22 @@ pub fn receive(
             _ => return Err(broken()),
         };
         let mut head = [0; HEAD_BYTES];
-        input.read_exact(&mut head).map_err(io_error("reading", reading))?;
+        input.read_exact(&mut head).map_err(lost)?;
         let len = payload_bytes(head).ok_or_else(broken)?;
         let mut bytes = head.to_vec();
         let read = (&mut *input).take(len as u64).read_to_end(&mut bytes);
-        if read.map_err(io_error("reading", reading))? != len {
-            return Err(broken());
+        if read.map_err(lost)? != len {
+            return Err(ArchiveError::Ended);
         }
         backup.add(&Block { kind, bytes })?;
         progress(backup.bytes());
+    }
+}
+
+fn lost(error: io::Error) -> ArchiveError {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => ArchiveError::Ended,
+        _ => io_error("reading", "what the daemon sends".as_ref())(error),
     }
 }
 
@@ -118,10 +124,6 @@ fn put_line(out: &mut dyn Write, letter: u8, line: &str) -> Result<(), ArchiveEr
 fn line(input: &mut dyn BufRead) -> Result<String, ArchiveError> {
     let mut text = String::new();
     let mut limited = (&mut *input).take(LINE_BYTES_MAX);
-    let read = limited.read_line(&mut text);
-    read.map_err(io_error("reading", "what the daemon sends".as_ref()))?;
-    match text.strip_suffix('\n') {
-        Some(line) => Ok(line.to_owned()),
-        None => Err(StoreError::Damaged("what the daemon sends ends early".into()).into()),
-    }
+    limited.read_line(&mut text).map_err(lost)?;
+    text.strip_suffix('\n').map(str::to_owned).ok_or(ArchiveError::Ended)
 }

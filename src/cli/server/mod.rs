@@ -9,6 +9,7 @@ macro_rules! say {
     }};
 }
 
+mod archive;
 mod cert;
 mod serve;
 mod settings;
@@ -30,6 +31,7 @@ Examples:
   roamd serve --dev --tls-listen 127.0.0.1:7101
                                            the same, and TLS with a certificate made for it
   roamd store verify                       check the data directory (daemon stopped)
+  roamd store backup /backups/monday       a copy of everything, while the daemon serves
   ROAMD_LIMITS__INBOX_ENTRIES=50 roamd     any setting by environment variable
 
 Exit status: 0 ok, 1 failed, 2 usage, 3 configuration, 9 the data directory failed or is damaged.";
@@ -76,7 +78,7 @@ enum Command {
     /// Make a certificate for development.
     #[command(subcommand)]
     Cert(cert::CertCommand),
-    /// Look into a data directory whose daemon is stopped.
+    /// Look into a data directory, back it up, restore, export, import and compact it.
     #[command(subcommand)]
     Store(store::StoreCommand),
     /// Print the version.

@@ -1,10 +1,15 @@
-//! `roamd store …`: a look into a data directory whose daemon is stopped.
+//! `roamd store …`: a look into a data directory whose daemon is stopped; its other forms are in
+//! [`super::archive`].
 
-use std::fmt::Write;
+use std::{fmt::Write, path::PathBuf};
 
 use clap::Subcommand;
 
-use super::{fail, print, serve::store_config};
+use super::{
+    archive::{self, ArchiveCommand},
+    fail, print,
+    serve::store_config,
+};
 use crate::{
     cli::exit::Exit,
     config::Config,
@@ -24,8 +29,14 @@ pub(super) enum StoreCommand {
     /// Print figures: format, position, logs, tables, bytes.
     Stat,
     /// Read everything and say whether it agrees: checksums, sequences, pointers, unread. Exit 9
-    /// when something is wrong.
-    Verify,
+    /// when something is wrong. A backup is restored for a moment, and what comes of it is verified.
+    Verify {
+        /// A backup [default: the data directory].
+        backup: Option<PathBuf>,
+        /// Where the backup is restored for a moment [default: the system's temporary directory].
+        #[arg(long, value_name = "DIR", requires = "backup")]
+        scratch: Option<PathBuf>,
+    },
     /// Print entries of a user's inbox, oldest first.
     Log {
         /// Whose inbox.
@@ -48,9 +59,18 @@ pub(super) enum StoreCommand {
         #[arg(short = 'n', long, value_name = "N", default_value_t = DUMP_DEFAULT)]
         most: usize,
     },
+    #[command(flatten)]
+    Archive(ArchiveCommand),
 }
 
 pub(super) fn run(config: &Config, command: &StoreCommand) -> Exit {
+    match command {
+        StoreCommand::Archive(command) => return archive::run(config, command),
+        StoreCommand::Verify { backup: Some(backup), scratch } => {
+            return archive::verify(config, backup, scratch.as_deref());
+        }
+        _ => {}
+    }
     if !config.data.dir.join("ROAMD").exists() {
         eprintln!("roamd: {} is not a data directory", config.data.dir.display());
         eprintln!("  hint: name one with --data");
@@ -71,7 +91,8 @@ pub(super) fn run(config: &Config, command: &StoreCommand) -> Exit {
 fn look(store: &Store, command: &StoreCommand) -> Result<Exit, StoreError> {
     match command {
         StoreCommand::Stat => print(&stat(store)?),
-        StoreCommand::Verify => return Ok(verify(store)),
+        StoreCommand::Verify { .. } => return Ok(verify(store)),
+        StoreCommand::Archive(_) => {}
         StoreCommand::Log { user, after, most } => {
             let page = inspect::log_page(&store.reader(), user, InboxSeq::new(*after), *most)?;
             let mut text = format!("# inbox of {user}: {} to {}\n", page.first, page.last);
@@ -126,7 +147,7 @@ fn stat(store: &Store) -> Result<String, StoreError> {
     Ok(text)
 }
 
-fn verify(store: &Store) -> Exit {
+pub(super) fn verify(store: &Store) -> Exit {
     let bar = indicatif::ProgressBar::no_length();
     let report = inspect::verify(store, &mut |counts| {
         bar.set_message(format!("{} messages, {} entries", counts.messages, counts.entries));
