@@ -185,6 +185,9 @@ pub struct Limits {
     /// Open connections of one IPv4 address or IPv6 network of 64 bits. 0 = no limit, since many may be
     /// behind one. More: accepted and told RATE_LIMITED.
     pub connections_per_address: usize,
+    /// Tokens that are not good which one address may show in a minute. 0 = no limit. More: RATE_LIMITED
+    /// for a while, whatever the token.
+    pub auth_failures_per_minute: u32,
     /// Sends, edits, recalls and deletions for all one session may make per second, sustained. 0 = no
     /// limit. More: RATE_LIMITED.
     pub sends_per_second: u32,
@@ -215,8 +218,22 @@ impl Default for Limits {
             connections: 20_000,
             greeting_connections: 1000,
             connections_per_address: 0,
+            auth_failures_per_minute: 120,
             sends_per_second: 0,
             sends_burst: 100,
         }
     }
+}
+
+impl Limits {
+    /// What a running daemon goes on with when these are loaded anew: the new ones, but for those that
+    /// its stored state and its clients rest on ([`Limits::FIXED`]).
+    #[must_use]
+    pub fn reload(&self, new: Self) -> Self {
+        let Self { inbox_entries, fanout_members, .. } = *self;
+        Self { inbox_entries, fanout_members, ..new }
+    }
+
+    /// Limits that only a start changes.
+    pub const FIXED: [&str; 2] = ["inbox_entries", "fanout_members"];
 }

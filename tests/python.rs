@@ -17,13 +17,16 @@ const NOT_TESTED: i32 = 77;
 
 #[test]
 fn the_client_in_python_works() {
-    let daemon = Daemon::with(&[("limits.inbox_entries", "100"), ("limits.fanout_members", "3")]);
+    let daemon =
+        Daemon::with_tls(&[("limits.inbox_entries", "100"), ("limits.fanout_members", "3")]);
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/python/run");
     let output = Command::new(script)
         .arg(concat!(env!("CARGO_TARGET_TMPDIR"), "/python"))
         .env("ROAMD_BIN", env!("CARGO_BIN_EXE_roamd"))
         .env("ROAMD_TEST_DATA", daemon.data())
         .env("ROAMD_TEST_ADDRESS", daemon.address().to_string())
+        .env("ROAMD_TEST_TLS_ADDRESS", daemon.tls_address().to_string())
+        .env("ROAMD_TEST_AUTHORITY", daemon.authority())
         .output()
         .expect("the script starts");
     let said = [output.stdout, output.stderr].concat();

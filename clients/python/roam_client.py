@@ -5,9 +5,12 @@ roam_store.py. The words and rules are those of docs/protocol.md; README.md show
 """
 
 import contextlib
+import io
 import queue
 import random
+import select
 import socket
+import ssl
 import threading
 import time
 
@@ -35,30 +38,71 @@ class Disconnected(Exception):
         self.reason, self.retry_after = reason, retry_after
 
 
+class _TlsStream(io.RawIOBase):
+    """A TLS socket for two threads: OpenSSL takes one at a time, so nobody waits inside it."""
+
+    def __init__(self, tls):
+        tls.setblocking(False)
+        self._tls, self._turn = tls, threading.Lock()
+
+    def readable(self):
+        return True
+
+    def writable(self):
+        return True
+
+    def readinto(self, room):
+        return self._do(lambda: self._tls.recv_into(room))
+
+    def write(self, data):
+        return self._do(lambda: self._tls.send(data))
+
+    def _do(self, step):
+        while True:
+            with self._turn:
+                try:
+                    return step()
+                except ssl.SSLWantReadError:
+                    reads, writes = [self._tls], []
+                except ssl.SSLWantWriteError:
+                    reads, writes = [], [self._tls]
+            select.select(reads, writes, [])
+
+
 class Client:
     """One device. `on_entry(inbox_seq, entry)` is called for each new entry once it is stored,
     `on_large(message)` for each new message of a large group and again when it has changed, and
-    `on_push(frame)` for what is not stored: presence, typing, totals."""
+    `on_push(frame)` for what is not stored: presence, typing, totals. `tls` is an `ssl.SSLContext`,
+    such as `ssl.create_default_context(cafile="ca.pem")`; without one the connection is plain."""
 
     def __init__(self, address, token, device, store, on_entry=lambda seq, entry: None,
-                 on_large=lambda message: None, on_push=lambda frame: None):
-        self.address, self.token, self.device = address, token, device
+                 on_large=lambda message: None, on_push=lambda frame: None, tls=None):
+        self.address, self.token, self.device, self.tls = address, token, device, tls
         self.store, self.on_entry, self.on_large, self.on_push = store, on_entry, on_large, on_push
         self.presence, self._stale = {}, set()
         self.welcome, self.unread_total, self.live = None, 0, False
         self.acks_sent, self._socket, self._heartbeat = 0, None, float("inf")
+        self._ticket = None
 
     def connect(self):
         """Hello, the version compare, what was missed, and what waits in the outbox."""
         self.abort()
-        self._socket = socket.create_connection(self.address, timeout=REPLY_TIMEOUT)
-        self._socket.settimeout(None)
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._output, self._frames = self._socket.makefile("wb"), queue.SimpleQueue()
+        plain = socket.create_connection(self.address, timeout=REPLY_TIMEOUT)
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self.tls:
+            # A device comes back with the ticket of its last connection.
+            self._socket = self.tls.wrap_socket(
+                plain, server_hostname=self.address[0], session=self._ticket)
+            stream = _TlsStream(self._socket)
+            source, self._output = io.BufferedReader(stream), io.BufferedWriter(stream)
+        else:
+            plain.settimeout(None)
+            self._socket = plain
+            source, self._output = plain.makefile("rb"), plain.makefile("wb")
+        self._frames = queue.SimpleQueue()
         self._req_id, self._replies, self.live = 0, {}, False
         self._entries, self._bytes, self._ack_due = 0, 0, float("inf")
-        reader = (self._socket.makefile("rb"), self._frames)
-        threading.Thread(target=self._read, args=reader, daemon=True).start()
+        threading.Thread(target=self._read, args=(source, self._frames), daemon=True).start()
         self.welcome = self.request(hello=pb.Hello(
             protocol_min=1, protocol_max=1, token=self.token, device_id=self.device,
             platform="python", client="roam_client.py/2", resume=self.store.position(),
@@ -180,6 +224,7 @@ class Client:
     def abort(self):
         """Ends the connection without a word, as a crash or a lost network would."""
         if self._socket:
+            self._ticket = getattr(self._socket, "session", None)  # None without TLS.
             with contextlib.suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)
             with contextlib.suppress(OSError):

@@ -44,6 +44,33 @@ impl KeyRing {
         Self::new(keys)
     }
 
+    /// The same for a process that runs already: without any key there is an error, and no new one.
+    ///
+    /// # Errors
+    /// [`KeyError`] names the file and what is wrong with it.
+    pub fn reopen(data: &Path, secret: Option<&Path>) -> Result<Self, KeyError> {
+        let mut keys = Folder::lock(data)?.load()?;
+        if let Some(path) = secret {
+            keys.push(read_shared_secret(path)?);
+        }
+        Self::new(keys)
+    }
+
+    /// Deletes a key; false = there is none of this name. Whoever runs on it must reload.
+    ///
+    /// # Errors
+    /// [`KeyError`] names the file and what is wrong with it.
+    pub fn remove(data: &Path, kid: &str) -> Result<bool, KeyError> {
+        let folder = Folder::lock(data)?;
+        // The name comes from the folder, never from outside.
+        let keys = folder.load()?;
+        let Some(key) = keys.iter().find(|key| key.kid() == kid) else { return Ok(false) };
+        let path = folder.path.join(format!("{}.pem", key.kid()));
+        fs::remove_file(&path).map_err(on("remove", &path))?;
+        sync_folder(&folder.path)?;
+        Ok(true)
+    }
+
     /// Adds a key that signs from the next [`KeyRing::open`] on, and tells its name.
     ///
     /// Older keys stay accepted until their files are deleted.

@@ -7,6 +7,7 @@ use ed25519_dalek::{
     pkcs8::{DecodePrivateKey, EncodePrivateKey, spki::der::pem::LineEnding},
 };
 use jsonwebtoken::{DecodingKey, EncodingKey};
+use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 /// Shortest HS256 secret, in bytes: as long as its hash.
@@ -98,10 +99,36 @@ pub enum KeyError {
     Sign(#[source] jsonwebtoken::errors::Error),
 }
 
+/// Tells keys apart by what they verify with, whatever they are called: a key that was replaced under
+/// its name is another one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct KeyMark([u8; 16]);
+
+impl KeyMark {
+    fn of(algorithm: Algorithm, verifies: &[u8]) -> Self {
+        let name: &[u8] = match algorithm {
+            Algorithm::EdDsa => b"roamd key EdDSA ",
+            Algorithm::Hs256 => b"roamd key HS256 ",
+        };
+        let digest = Sha256::new().chain_update(name).chain_update(verifies).finalize();
+        let mut first = [0; 16];
+        first.iter_mut().zip(digest).for_each(|(to, byte)| *to = byte);
+        Self(first)
+    }
+}
+
+impl fmt::Debug for KeyMark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Of a secret: it could be guessed by it.
+        f.write_str("KeyMark")
+    }
+}
+
 /// A named key with its one algorithm.
 pub struct Key {
     kid: String,
     algorithm: Algorithm,
+    mark: KeyMark,
     pub(super) signs: EncodingKey,
     pub(super) verifies: DecodingKey,
 }
@@ -118,6 +145,7 @@ impl Key {
         Ok(Self {
             kid: SHARED_SECRET_KID.to_owned(),
             algorithm: Algorithm::Hs256,
+            mark: KeyMark::of(Algorithm::Hs256, secret),
             signs: EncodingKey::from_secret(secret),
             verifies: DecodingKey::from_secret(secret),
         })
@@ -142,6 +170,7 @@ impl Key {
         Ok(Self {
             kid: kid.to_owned(),
             algorithm: Algorithm::EdDsa,
+            mark: KeyMark::of(Algorithm::EdDsa, secret.verifying_key().as_bytes()),
             signs: EncodingKey::from_ed_der(der.as_bytes()),
             verifies: DecodingKey::from_ed_der(secret.verifying_key().as_bytes()),
         })
@@ -151,6 +180,12 @@ impl Key {
     #[must_use]
     pub fn kid(&self) -> &str {
         &self.kid
+    }
+
+    /// What it is recognised by.
+    #[must_use]
+    pub const fn mark(&self) -> KeyMark {
+        self.mark
     }
 
     /// The only algorithm it is used with.

@@ -17,7 +17,7 @@ mod scope;
 mod tests;
 
 pub use files::{KEY_FOLDER, SECRET_BYTES_MAX, secret_file};
-pub use key::{Algorithm, Key, KeyError, SECRET_BYTES_MIN, SHARED_SECRET_KID};
+pub use key::{Algorithm, Key, KeyError, KeyMark, SECRET_BYTES_MIN, SHARED_SECRET_KID};
 pub use ring::{KeyRing, TOKEN_BYTES_MAX};
 pub use scope::{Scope, ScopeError, Scopes};
 
@@ -40,6 +40,8 @@ pub struct Claims {
     /// When it was made, in whole seconds rounded down; 1970 when the token does not say, so that
     /// any revocation of the user's older tokens includes it.
     pub issued: Timestamp,
+    /// The key that signed it; a session outlives its token's key by nothing.
+    pub key: KeyMark,
 }
 
 /// Why a token is not accepted. Says no more than the bearer may know.

@@ -1,11 +1,11 @@
 //! All keys that are accepted, the one that signs, and the form of a token.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use jsonwebtoken::{Header, Validation};
 use serde::{Deserialize, Deserializer, Serialize, de};
 
-use super::{Algorithm, AuthError, Claims, Key, KeyError, SHARED_SECRET_KID, Scopes};
+use super::{Algorithm, AuthError, Claims, Key, KeyError, KeyMark, SHARED_SECRET_KID, Scopes};
 use crate::{
     id::{DeviceId, UserId},
     limits,
@@ -15,11 +15,11 @@ use crate::{
 /// Longest token that is looked at, in bytes: no longer one fits the first frame.
 pub const TOKEN_BYTES_MAX: usize = limits::GREETING_FRAME_BYTES_MAX;
 
-/// The keys in force. A value: a reload makes a new ring.
-#[derive(Debug)]
+/// The keys in force. A value: a reload makes a new ring. Cheap to clone.
+#[derive(Clone, Debug)]
 pub struct KeyRing {
     /// By name; never empty.
-    keys: BTreeMap<String, Key>,
+    keys: Arc<BTreeMap<String, Key>>,
 }
 
 impl KeyRing {
@@ -38,7 +38,7 @@ impl KeyRing {
         if ring.is_empty() {
             return Err(KeyError::NoKey);
         }
-        Ok(Self { keys: ring })
+        Ok(Self { keys: Arc::new(ring) })
     }
 
     /// Whether the token is genuine and in time at `now`, and what it says.
@@ -47,8 +47,8 @@ impl KeyRing {
     /// [`AuthError::Expired`] for a genuine token from its `exp` on, without leeway;
     /// [`AuthError::Invalid`] for everything else.
     pub fn verify(&self, token: &str, now: Timestamp) -> Result<Claims, AuthError> {
-        let said = self.genuine(token).ok_or(AuthError::Invalid)?;
-        let claims = said.claims().ok_or(AuthError::Invalid)?;
+        let (said, key) = self.genuine(token).ok_or(AuthError::Invalid)?;
+        let claims = said.claims(key).ok_or(AuthError::Invalid)?;
         if now >= claims.expires {
             return Err(AuthError::Expired);
         }
@@ -83,6 +83,12 @@ impl KeyRing {
         jsonwebtoken::encode(&header, &said, &key.signs).map_err(KeyError::Sign)
     }
 
+    /// Whether this key is accepted.
+    #[must_use]
+    pub fn has(&self, key: KeyMark) -> bool {
+        self.keys.values().any(|own| own.mark() == key)
+    }
+
     /// The names of all keys, in order.
     pub fn kids(&self) -> impl Iterator<Item = &str> {
         self.keys.keys().map(String::as_str)
@@ -96,7 +102,7 @@ impl KeyRing {
     }
 
     /// The content of a token whose signature holds under the key it names.
-    fn genuine(&self, token: &str) -> Option<Said> {
+    fn genuine(&self, token: &str) -> Option<(Said, KeyMark)> {
         if token.len() > TOKEN_BYTES_MAX {
             return None;
         }
@@ -110,7 +116,9 @@ impl KeyRing {
         // The library would read the system's clock.
         validation.validate_exp = false;
         validation.validate_nbf = false;
-        Some(jsonwebtoken::decode(token, &key.verifies, &validation).ok()?.claims)
+        // The library compares signatures in constant time.
+        let said = jsonwebtoken::decode(token, &key.verifies, &validation).ok()?.claims;
+        Some((said, key.mark()))
     }
 }
 
@@ -136,13 +144,14 @@ struct Said {
 }
 
 impl Said {
-    fn claims(&self) -> Option<Claims> {
+    fn claims(&self, key: KeyMark) -> Option<Claims> {
         Some(Claims {
             user: UserId::new(&self.sub).ok()?,
             device: self.device.as_deref().map(DeviceId::new).transpose().ok()?,
             scopes: Scopes::known(&self.scope),
             expires: self.exp.0,
             issued: self.iat.map_or(Timestamp::default(), |NumericDate(time)| time),
+            key,
         })
     }
 }

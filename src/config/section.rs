@@ -144,6 +144,9 @@ sections! {
         greeting_connections: usize = Limits::default().greeting_connections,
         /// Open connections of one IPv4 address or IPv6 network of 64 bits. 0 = no limit, since many may be behind one. More: accepted and told RATE_LIMITED.
         connections_per_address: usize = Limits::default().connections_per_address,
+        /// Tokens that are not good which one address may show in a minute. 0 = no limit. More: RATE_LIMITED
+        /// for a while, whatever the token.
+        auth_failures_per_minute: u32 = Limits::default().auth_failures_per_minute,
         /// Sends, edits, recalls and deletions for all one session may make per second, sustained. 0 = no
         /// limit. More: RATE_LIMITED.
         sends_per_second: u32 = Limits::default().sends_per_second,
@@ -269,6 +272,7 @@ impl From<&LimitsSection> for Limits {
             connections: set.connections,
             greeting_connections: set.greeting_connections,
             connections_per_address: set.connections_per_address,
+            auth_failures_per_minute: set.auth_failures_per_minute,
             sends_per_second: set.sends_per_second,
             sends_burst: set.sends_burst,
         }

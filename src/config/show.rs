@@ -12,6 +12,18 @@ impl Effective {
         self.origins.get(key).unwrap_or(&Origin::Default)
     }
 
+    /// The settings (`section.key`) whose values differ.
+    #[must_use]
+    pub fn differences(&self, other: &Self) -> Vec<String> {
+        let all = SECTIONS.iter().flat_map(|section| {
+            section.settings.iter().map(move |setting| (section.name, setting.name))
+        });
+        let value = |of: &Self, section, name| value_of(&of.config, section, name);
+        all.filter(|(section, name)| value(self, section, name) != value(other, section, name))
+            .map(|(section, name)| format!("{section}.{name}"))
+            .collect()
+    }
+
     /// Every value with its origin in a comment.
     #[must_use]
     pub fn show(&self) -> String {

@@ -108,6 +108,8 @@ fn values_of_the_wrong_kind_name_their_key() {
         ("[limits]\nunacked_bytes = \"8GiB\"", "limits.unacked_bytes"),
         ("[limits]\ncontent_bytes = \"64KB\"", "limits.content_bytes"),
         ("[listen]\naddress = \"localhost\"", "listen.address"),
+        ("[listen]\naddress = \"Off\"", "listen.address"),
+        ("[tls]\naddress = \"off\"", "tls.address"),
         ("[log]\nlevel = \"loud\"", "log.level"),
         ("[log]\nformat = [1]", "log.format"),
     ] {
@@ -134,6 +136,8 @@ fn rules_name_the_origin_of_the_value() {
         ("ROAMD_LIMITS__HEARTBEAT_INTERVAL", "999ms"),
         ("ROAMD_STORE__MEMORY_BYTES", "63KiB"),
         ("ROAMD_STORE__CHECKPOINT_INTERVAL", "0s"),
+        ("ROAMD_LISTEN__ADDRESS", "off"),
+        ("ROAMD_TLS__CERT_FILE", ""),
         ("ROAMD_PUSH__URL", "ftp://host/"),
         ("ROAMD_PUSH__URL", "https:///path"),
         ("ROAMD_PUSH__URL", "https://user@host/"),
@@ -209,6 +213,31 @@ fn limits_are_documented_alike() {
     let section = SECTIONS.iter().find(|section| section.name == "limits").unwrap();
     let settings = section.settings.iter().map(|s| (s.name.to_owned(), s.about.to_vec()));
     assert_eq!(limits, settings.collect::<Vec<_>>());
+}
+
+#[test]
+fn tls_has_an_address_and_both_files() {
+    let tls = ("ROAMD_TLS__ADDRESS", "[::]:7101");
+    let off = ("ROAMD_LISTEN__ADDRESS", "off");
+    let config = load("", &[tls, off], &[]).unwrap().config;
+    assert_eq!(
+        (config.listen.address, config.listen.address.address()),
+        (ListenAddress::Off, None)
+    );
+    assert_eq!(config.tls.address.unwrap().port(), 7101);
+    assert!(load(&load("", &[tls, off], &[]).unwrap().show(), &[], &[]).unwrap().config == config);
+    for (one, other) in [("CERT", "key"), ("KEY", "cert")] {
+        let error = error("", &[tls, (&format!("ROAMD_TLS__{one}_FILE"), "x")]);
+        assert!(error.starts_with(&format!("default: tls.{other}_file: is needed")), "{error}");
+    }
+}
+
+#[test]
+fn differences_name_what_differs() {
+    let plain = load("", &[], &[]).unwrap();
+    assert!(plain.differences(&plain).is_empty());
+    let other = load("[log]\nlevel = 'warn'\n", &[("ROAMD_TLS__ADDRESS", "[::]:1")], &[]).unwrap();
+    assert_eq!(plain.differences(&other), ["tls.address", "log.level"]);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use std::{
 
 use hashbrown::HashMap;
 
-use super::feed::Feed;
+use super::{failures::Failures, feed::Feed};
 use crate::{
     id::SessionId,
     limits::Limits,
@@ -28,10 +28,10 @@ pub(super) const GRACE: Duration = Duration::from_millis(100);
 /// Whoever is behind one of these is taken for one: an IPv4 address, or the 64 bits of an IPv6 address
 /// that a network gives to one place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct Place(IpAddr);
+pub(super) struct Place(IpAddr);
 
 impl Place {
-    fn of(address: IpAddr) -> Self {
+    pub(super) fn of(address: IpAddr) -> Self {
         Self(match address.to_canonical() {
             IpAddr::V6(address) => {
                 let [a, b, c, d, ..] = address.segments();
@@ -75,6 +75,7 @@ pub(super) struct Admission {
     /// How many of each place are greeting, the most last.
     crowds: BTreeSet<(usize, Place)>,
     greeting: usize,
+    failures: Failures,
 }
 
 impl Admission {
@@ -122,6 +123,24 @@ impl Admission {
         if let Some(open) = self.open.get(&id) {
             let place = open.place;
             self.no_longer_greeting(id, place);
+        }
+    }
+
+    /// Whether the connection's address may show a token, or how long it has to wait.
+    pub(super) fn may_try(
+        &self,
+        limits: &Limits,
+        id: SessionId,
+        now: Instant,
+    ) -> Result<(), Duration> {
+        let Some(open) = self.open.get(&id) else { return Ok(()) };
+        self.failures.check(limits.auth_failures_per_minute, open.place, now)
+    }
+
+    /// The connection's address has shown a token that is not good.
+    pub(super) fn denied(&mut self, limits: &Limits, id: SessionId, now: Instant) {
+        if let Some(open) = self.open.get(&id) {
+            self.failures.add(limits.auth_failures_per_minute, open.place, now);
         }
     }
 

@@ -15,11 +15,12 @@ use tokio::{task::yield_now, time::sleep_until};
 
 use super::{Shared, feed::Feed, stream::Stream};
 use crate::{
-    engine::{Answer, read},
+    engine::{Answer, Now, read},
     id::{ConversationId, SessionId},
     limits::{CLIENT_FRAME_BYTES_MAX, GREETING_FRAME_BYTES_MAX},
-    refusal::{ErrorCode, Refusal},
+    refusal::{ErrorCode, Refusal, Retry},
     reply::Reply,
+    request::Incoming,
     seq::{InboxSeq, MutationSeq, Span},
     session::{Output, Session},
     store::{ReadLimit, StoreError},
@@ -61,7 +62,7 @@ impl Connection {
     pub(super) fn new(shared: Arc<Shared>, id: SessionId, feed: Arc<Feed>, stream: Stream) -> Self {
         let now = shared.clock.now();
         Self {
-            session: Session::new(Arc::clone(&shared.context), id, now),
+            session: Session::new(shared.context(), id, now),
             shared,
             stream,
             feed,
@@ -171,7 +172,7 @@ impl Connection {
         let far = self.taken + Duration::from_secs(3600);
         let mut due = self.session.deadline().unwrap_or(far);
         if self.unsent() {
-            due = due.min(self.taken + self.shared.context.limits.write_stall);
+            due = due.min(self.taken + self.session.limits().write_stall);
         }
         self.closing.map_or(due, |closing| due.min(closing + CLOSE_TIME_MAX))
     }
@@ -181,8 +182,7 @@ impl Connection {
         if self.session.deadline().is_some_and(|deadline| deadline <= now.mono) {
             self.session.handle_timeout(now);
         }
-        let stalled =
-            self.unsent() && self.taken + self.shared.context.limits.write_stall <= now.mono;
+        let stalled = self.unsent() && self.taken + self.session.limits().write_stall <= now.mono;
         if stalled || self.closing.is_some_and(|closing| closing + CLOSE_TIME_MAX <= now.mono) {
             // The peer takes nothing: what waits for it is in the log as well.
             self.session.handle_stalled();
@@ -208,7 +208,7 @@ impl Connection {
             let now = self.shared.clock.now();
             match self.decoder.next_frame(&mut self.input) {
                 Ok(Some(frame)) => match wire::decode_client(frame) {
-                    Ok(incoming) => self.session.handle_frame(now, incoming),
+                    Ok(incoming) => self.frame(now, incoming),
                     Err(refused) => self.session.handle_refused(now, refused),
                 },
                 Ok(None) => break,
@@ -222,6 +222,25 @@ impl Connection {
         }
         if self.input.is_empty() {
             self.input = BytesMut::new();
+        }
+    }
+
+    fn frame(&mut self, now: Now, incoming: Incoming) {
+        if !self.session.is_greeting() {
+            return self.session.handle_frame(now, incoming);
+        }
+        let (id, admission) = (self.session.id(), &self.shared.admission);
+        let tried = admission.lock().may_try(self.session.limits(), id, now.mono);
+        if let Err(wait) = tried {
+            let detail = "this address has shown too many tokens that are not valid";
+            let retry = Retry::AfterDelay(wait).spread(id.number());
+            let refusal = Refusal { retry, ..Refusal::fatal(ErrorCode::RateLimited, detail) };
+            let Incoming { req_id, ack, .. } = incoming;
+            return self.session.handle_refused(now, wire::Refused { req_id, ack, refusal });
+        }
+        self.session.handle_frame(now, incoming);
+        if self.session.is_denied() {
+            admission.lock().denied(self.session.limits(), id, now.mono);
         }
     }
 
@@ -260,7 +279,7 @@ impl Connection {
 
     fn read_inbox(&mut self, after: InboxSeq, upto: InboxSeq, most: ReadLimit) {
         let Some(caller) = self.session.caller() else { return };
-        let kept_max = self.shared.context.limits.inbox_entries;
+        let kept_max = self.session.limits().inbox_entries;
         match read::entries(&self.shared.reader, &caller.user, after, upto, most, kept_max) {
             Ok(Some(entries)) => {
                 let bytes = entries.iter().map(wire::entry_len).sum();
@@ -299,6 +318,9 @@ impl Connection {
     fn collect(&mut self) {
         let arrivals = self.feed.take(self.output.len() < OUT_BYTES_MAX);
         let now = self.shared.clock.now();
+        if arrivals.reload {
+            self.session.handle_reload(now, self.shared.context());
+        }
         for (number, answer) in arrivals.answers {
             match answer {
                 Answer::Attached(_) | Answer::Resumed(_) | Answer::CaughtUp { .. } => {
@@ -341,7 +363,7 @@ impl Connection {
 
     fn complete(&self, answer: Answer) -> Result<Option<Reply>, StoreError> {
         let Some(caller) = self.session.caller() else { return Ok(None) };
-        let kept_max = self.shared.context.limits.inbox_entries;
+        let kept_max = self.session.limits().inbox_entries;
         read::complete(&self.shared.reader, &caller.user, kept_max, answer)
     }
 

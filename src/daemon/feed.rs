@@ -40,6 +40,8 @@ pub(super) struct Arrivals {
     /// The unread total and the entry it reflects.
     pub(super) total: Option<(u64, InboxSeq)>,
     pub(super) drain: bool,
+    /// Keys and limits are others now.
+    pub(super) reload: bool,
     /// Another connection wants the place of this one, if it has still not said Hello.
     pub(super) give_way: bool,
 }
@@ -117,6 +119,10 @@ impl Feed {
 
     pub(super) fn give_way(&self) {
         self.put(|arrivals| arrivals.give_way = true);
+    }
+
+    pub(super) fn reload(&self) {
+        self.put(|arrivals| arrivals.reload = true);
     }
 
     pub(super) fn drain(&self) {

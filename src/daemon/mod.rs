@@ -8,9 +8,11 @@ mod admission;
 mod connection;
 mod control;
 mod directory;
+mod failures;
 mod feed;
 mod hook;
 mod peer;
+mod reload;
 mod stream;
 mod tls;
 mod writer;
@@ -27,7 +29,7 @@ use std::{
 };
 
 use bytes::BytesMut;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use rustls::ServerConfig;
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
@@ -47,6 +49,7 @@ use self::{
 pub use self::{
     control::ask_for_backup,
     hook::HookConfig,
+    reload::Reloader,
     tls::{Certificate, CertificateError, TlsListen},
 };
 use crate::{
@@ -124,7 +127,9 @@ pub enum DaemonError {
 /// What every connection shares.
 #[derive(Debug)]
 struct Shared {
-    context: Arc<SessionContext>,
+    context: RwLock<Arc<SessionContext>>,
+    /// What TLS shows, where there is TLS.
+    shown: Option<Arc<Shown>>,
     clock: Clock,
     reader: Reader,
     submitter: Submitter,
@@ -132,6 +137,13 @@ struct Shared {
     /// A connection has given up its place among all or among those that greet.
     place_left: Notify,
     connection_ended: Notify,
+}
+
+impl Shared {
+    /// Keys and limits of now.
+    fn context(&self) -> Arc<SessionContext> {
+        Arc::clone(&self.context.read())
+    }
 }
 
 /// A running daemon.
@@ -158,11 +170,14 @@ impl Daemon {
     /// [`DaemonError`] says what is in the way.
     pub fn start(config: DaemonConfig) -> Result<Self, DaemonError> {
         let plain = config.listen.map(|address| Listener::open(address, None)).transpose()?;
-        let tls = config.tls.map(|TlsListen { address, certificate }| {
-            let settings = tls::settings(Shown::new(certificate)).map_err(DaemonError::Tls)?;
-            Listener::open(address, Some(settings))
-        });
-        let tls = tls.transpose()?;
+        let (tls, shown) = match config.tls {
+            None => (None, None),
+            Some(TlsListen { address, certificate }) => {
+                let shown = Shown::new(certificate);
+                let settings = tls::settings(Arc::clone(&shown)).map_err(DaemonError::Tls)?;
+                (Some(Listener::open(address, Some(settings))?), Some(shown))
+            }
+        };
         if plain.is_none() && tls.is_none() {
             return Err(DaemonError::NoAddress);
         }
@@ -185,9 +200,10 @@ impl Daemon {
         if let Some(hook) = &config.hook {
             hook::start(hook, &jobs, &submitter, &posts).map_err(DaemonError::Hook)?;
         }
-        let context = Arc::new(SessionContext { keys: config.keys, limits: config.limits });
+        let context = SessionContext { keys: config.keys, limits: config.limits };
         let shared = Arc::new(Shared {
-            context,
+            context: RwLock::new(Arc::new(context)),
+            shown,
             clock,
             reader: store.reader(),
             submitter,
@@ -222,6 +238,12 @@ impl Daemon {
     #[must_use]
     pub fn tls_address(&self) -> Option<SocketAddr> {
         self.tls.as_ref().map(|listener| listener.address)
+    }
+
+    /// What changes keys, limits and certificate while it runs.
+    #[must_use]
+    pub fn reloader(&self) -> Reloader {
+        Reloader::new(Arc::clone(&self.shared))
     }
 
     /// Serves until `stop` resolves, then drains: replies still due are given, every client is told
@@ -300,13 +322,14 @@ impl Daemon {
     }
 
     async fn admit(&self, socket: TcpStream, peer: SocketAddr, tls: Option<&Arc<ServerConfig>>) {
-        let _ = peer::expect_life(&socket, &self.shared.context.limits);
+        let _ = peer::expect_life(&socket, &self.shared.context().limits);
         let id = SessionId::new(self.next_session.fetch_add(1, Ordering::Relaxed));
         let feed = loop {
             let left = self.shared.place_left.notified();
             let entry = {
-                let limits = &self.shared.context.limits;
-                self.shared.admission.lock().enter(limits, id, peer.ip(), Instant::now())
+                let context = self.shared.context();
+                let mut admission = self.shared.admission.lock();
+                admission.enter(&context.limits, id, peer.ip(), Instant::now())
             };
             match entry {
                 Entry::In(feed) => break feed,

@@ -21,6 +21,7 @@ use crate::{
     clock::Clock,
     engine::{Answer, Caller, Command, Engine, LargeNotice, Sign},
     inbox,
+    limits::Limits,
     planted::{self, Bug},
     push::{Job, Outcome, Verdict},
     reply::{GoAwayReason, Reply},
@@ -44,6 +45,7 @@ enum Task {
     Do { feed: Arc<Feed>, number: u64, caller: Caller, command: Command, bytes: usize },
     Detach(Caller),
     Settle(Outcome),
+    Limit(Box<Limits>),
     Finish,
 }
 
@@ -93,6 +95,11 @@ impl Submitter {
     /// What became of a push job. Waits for room; when the thread has ended nobody wants to know.
     pub(super) fn settle(&self, outcome: Outcome) {
         let _ = self.tasks.send(Task::Settle(outcome));
+    }
+
+    /// From now on these are the limits. Waits for room.
+    pub(super) fn limit(&self, limits: Limits) {
+        let _ = self.tasks.send(Task::Limit(Box::new(limits)));
     }
 
     /// Everything before this is done, written and answered; then the thread ends.
@@ -237,6 +244,7 @@ impl Thread {
                 self.directory.detach(&caller);
             }
             Task::Settle(outcome) => self.engine.settle_push(self.clock.now(), &outcome)?,
+            Task::Limit(limits) => self.engine.set_limits(*limits),
             Task::Finish => held.finish = true,
         }
         Ok(())

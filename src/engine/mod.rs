@@ -167,6 +167,11 @@ impl Engine {
         })
     }
 
+    /// From now on these are the limits.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
     /// Does one command. The answer may leave after the next [`Engine::flush`].
     ///
     /// # Errors

@@ -1,8 +1,8 @@
 //! How a session ends: by a refusal that is fatal, by GoAway, by silence, by a drain.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use super::{OWN, Output, Session, State};
+use super::{OWN, Output, Session, SessionContext, State, rate::Rates};
 use crate::{
     engine::Now,
     refusal::{ErrorCode, Refusal},
@@ -29,6 +29,17 @@ impl Session {
         if self.is_greeting() {
             let detail = "there are too many connections that have not said Hello";
             self.fail(ErrorCode::Overloaded, detail);
+        }
+    }
+
+    /// Keys and limits are others now. Who has said Hello keeps the limits that it is told in Welcome,
+    /// unless the key of its token is gone: then the session ends.
+    pub fn handle_reload(&mut self, now: Now, context: Arc<SessionContext>) {
+        if self.state == State::Greeting {
+            self.rates = Rates::new(&context.limits, now.mono);
+            self.context = context;
+        } else if self.signed_by.is_some_and(|key| !context.keys.has(key)) {
+            self.go_away(GoAwayReason::Revoked);
         }
     }
 

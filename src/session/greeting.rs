@@ -33,14 +33,19 @@ impl Session {
             Ok(claims) => claims,
             Err(error) => {
                 let code = match error {
-                    AuthError::Invalid => ErrorCode::Unauthenticated,
+                    AuthError::Invalid => {
+                        self.denied = true;
+                        ErrorCode::Unauthenticated
+                    }
                     AuthError::Expired => ErrorCode::TokenExpired,
                 };
                 return self.refuse(req_id, Refusal::fatal(code, error.to_string()));
             }
         };
         if claims.device.as_ref().is_some_and(|device| *device != hello.device) {
-            let refusal = Refusal::fatal(ErrorCode::Unauthenticated, "the token is not valid");
+            self.denied = true;
+            let detail = AuthError::Invalid.to_string();
+            let refusal = Refusal::fatal(ErrorCode::Unauthenticated, detail);
             return self.refuse(req_id, refusal);
         }
         if !claims.scopes.contains(Scope::Client) {
@@ -51,6 +56,7 @@ impl Session {
         // A token without end is still looked at again after a month.
         let left = Duration::from_millis(left).min(Duration::from_secs(30 * 24 * 3600));
         self.expires = now.mono.checked_add(left);
+        self.signed_by = Some(claims.key);
         self.wanted = hello.limits;
         self.features = hello.features;
         let device = hello.device;

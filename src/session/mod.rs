@@ -27,7 +27,7 @@ use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use self::{large::Large, rate::Rates, stream::Stream};
 use crate::{
-    auth::KeyRing,
+    auth::{KeyMark, KeyRing},
     engine::{Answer, Caller, Command, LargeSign, Now},
     id::{ConversationId, Epoch, SessionId},
     limits::{HELLO_TIMEOUT, Limits},
@@ -102,6 +102,10 @@ pub struct Session {
     id: SessionId,
     state: State,
     caller: Option<Caller>,
+    /// The key that signed its token.
+    signed_by: Option<KeyMark>,
+    /// The token was not good.
+    denied: bool,
     stream: Stream,
     large: Large,
     epoch: Epoch,
@@ -128,6 +132,8 @@ impl Session {
             id,
             state: State::Greeting,
             caller: None,
+            signed_by: None,
+            denied: false,
             stream: Stream::default(),
             large: Large::default(),
             epoch: Epoch::default(),
@@ -156,6 +162,18 @@ impl Session {
     #[must_use]
     pub fn is_greeting(&self) -> bool {
         self.state == State::Greeting
+    }
+
+    /// What is allowed on it.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.context.limits
+    }
+
+    /// Whether it has ended because its token was not good.
+    #[must_use]
+    pub fn is_denied(&self) -> bool {
+        self.denied
     }
 
     /// Whether Welcome has been sent: larger frames are allowed from then on.

@@ -11,6 +11,7 @@ mod look;
 mod receive;
 mod statuses;
 mod terminal;
+mod tls;
 
 use std::{
     io::Write,

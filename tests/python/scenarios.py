@@ -5,6 +5,7 @@ test has users of its own.
 """
 
 import os
+import ssl
 import subprocess
 import tempfile
 import time
@@ -14,6 +15,7 @@ from roam_client import Client, Disconnected, RoamError, pb
 from roam_store import Store
 
 HOST, PORT = os.environ["ROAMD_TEST_ADDRESS"].rsplit(":", 1)
+TLS_PORT = os.environ["ROAMD_TEST_TLS_ADDRESS"].rsplit(":", 1)[1]
 KEPT = 100
 
 
@@ -37,10 +39,10 @@ class Recorder:
 
 
 class Scenarios(unittest.TestCase):
-    def device(self, user, name="phone", store=None):
+    def device(self, user, name="phone", store=None, port=PORT, **more):
         user = f"{user}-{self.id().rsplit('.', 1)[1]}"
         store = store or Store()
-        client = Client((HOST, int(PORT)), mint(user), name, store, on_entry=Recorder())
+        client = Client((HOST, int(port)), mint(user), name, store, on_entry=Recorder(), **more)
         client.user, client.seen, client.large, client.pushed = user, client.on_entry, [], []
         client.on_large, client.on_push = client.large.append, client.pushed.append
         self.addCleanup(store.db.close)
@@ -70,6 +72,33 @@ class Scenarios(unittest.TestCase):
         alice.close()
         alice.connect()
         self.assertEqual(alice.welcome.verdict, pb.VERDICT_UP_TO_DATE)
+
+    def test_tls(self):
+        def context():
+            return ssl.create_default_context(cafile=os.environ["ROAMD_TEST_AUTHORITY"])
+
+        alice = self.device("alice", port=TLS_PORT, tls=context())
+        bob = self.device("bob", port=TLS_PORT, tls=context())
+        carol = self.device("carol")
+        for client in (alice, bob, carol):
+            client.connect()
+        # Both directions at once, in records that need more than one turn of the socket.
+        content = b"x" * 60_000
+        for _ in range(20):
+            alice.send(content, peer=bob.user)
+            bob.send(content, peer=alice.user)
+        carol.send(b"from the plain side", peer=bob.user)
+        self.wait(bob, lambda: len(bob.seen.texts) == 41)
+        self.wait(alice, lambda: len(alice.seen.texts) == 40)
+        self.assertFalse(bob._socket.session_reused)
+        bob.close()
+        bob.connect()
+        self.assertTrue(bob._socket.session_reused)
+        bob.send(b"back again", peer=alice.user)
+        self.wait(alice, lambda: alice.seen.texts[-1] == "back again")
+        stranger = self.device("dave", port=TLS_PORT, tls=ssl.create_default_context())
+        with self.assertRaises(ssl.SSLCertVerificationError):
+            stranger.connect()
 
     def test_refused(self):
         alice = self.device("alice")

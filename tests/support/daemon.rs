@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{BufRead, BufReader},
     net::{SocketAddr, TcpStream},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
     sync::{Arc, Mutex, mpsc},
     thread,
@@ -19,16 +19,21 @@ use roamd::{
 };
 use tempfile::TempDir;
 
-use super::{Client, DEADLINE};
+use super::{Client, DEADLINE, tls};
+
+/// The variable of the address for TLS.
+const TLS_ADDRESS: &str = "ROAMD_TLS__ADDRESS";
 
 /// A daemon. Killed when dropped; its log is printed when the test has failed.
 pub struct Daemon {
     dir: TempDir,
+    listen: &'static str,
     settings: Vec<(String, String)>,
     /// A program that lives are started under, with its arguments.
     under: Vec<String>,
     child: Child,
     address: SocketAddr,
+    tls_address: Option<SocketAddr>,
     log: Arc<Mutex<String>>,
 }
 
@@ -41,7 +46,33 @@ impl Daemon {
     /// With some settings changed: `("limits.inbox_entries", "10")`.
     #[track_caller]
     pub fn with(settings: &[(&str, &str)]) -> Self {
+        if tls::everywhere() {
+            return Self::with_tls(settings);
+        }
+        Self::launch_in(tempfile::tempdir().expect("temporary directory"), settings)
+    }
+
+    /// The same, with TLS on an address of its own, by a certificate for development.
+    #[track_caller]
+    pub fn with_tls(settings: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().expect("temporary directory");
+        let made = command(&[]).args(["cert", "dev", "--data"]).arg(dir.path()).output();
+        let made = made.expect("run");
+        assert!(made.status.success(), "{made:?}");
+        let with = [settings, &[("tls.address", "127.0.0.1:0")]].concat();
+        let mut daemon = Self::launch_in(dir, &with);
+        // The same port after a restart.
+        let address = daemon.tls_address().to_string();
+        for (name, value) in &mut daemon.settings {
+            if name == TLS_ADDRESS {
+                value.clone_from(&address);
+            }
+        }
+        daemon
+    }
+
+    #[track_caller]
+    fn launch_in(dir: TempDir, settings: &[(&str, &str)]) -> Self {
         let small = [("store.segment_bytes", "1MiB"), ("store.cache_bytes", "16MiB")];
         let settings: Vec<_> = small
             .iter()
@@ -52,8 +83,10 @@ impl Daemon {
             })
             .collect();
         let log = Arc::default();
-        let (child, address) = launch(dir.path(), &settings, &[], &log);
-        Self { dir, settings, under: Vec::new(), child, address, log }
+        let listen = "127.0.0.1:0";
+        let (child, address, tls_address) = launch(dir.path(), listen, &settings, &[], &log);
+        let under = Vec::new();
+        Self { dir, listen, settings, under, child, address, tls_address, log }
     }
 
     /// SIGKILL, then a new process on the same data.
@@ -82,8 +115,9 @@ impl Daemon {
     /// A new process on the same data; the one before has ended.
     #[track_caller]
     pub fn relaunch(&mut self) {
-        let (dir, settings) = (self.dir.path(), &self.settings);
-        (self.child, self.address) = launch(dir, settings, &self.under, &self.log);
+        let (dir, settings, under) = (self.dir.path(), &self.settings, &self.under);
+        (self.child, self.address, self.tls_address) =
+            launch(dir, self.listen, settings, under, &self.log);
     }
 
     /// Lives that begin from now on are started under this program, which becomes the daemon; empty =
@@ -95,6 +129,15 @@ impl Daemon {
     /// Asks it to stop.
     pub fn terminate(&self) {
         self.signal("TERM");
+    }
+
+    /// Makes it read keys, limits and certificate again, and waits until it has.
+    #[track_caller]
+    pub fn reload(&self) {
+        let count = || self.log().matches(" reloaded: ").count();
+        let before = count();
+        self.signal("HUP");
+        until("the reload", || (count() > before).then_some(()));
     }
 
     /// Sends it a signal.
@@ -125,6 +168,23 @@ impl Daemon {
         self.address
     }
 
+    /// Where it listens for TLS.
+    #[track_caller]
+    pub fn tls_address(&self) -> SocketAddr {
+        self.tls_address.expect("a daemon with TLS")
+    }
+
+    /// The authority of its development certificate.
+    pub fn authority(&self) -> PathBuf {
+        self.data().join("tls/ca.pem")
+    }
+
+    /// A connection through TLS on which nothing has been said.
+    #[track_caller]
+    pub fn connect_tls(&self) -> Client {
+        Client::new(tls::relay(self.tls_address(), &tls::trusting(&self.authority())).near)
+    }
+
     pub fn data(&self) -> &Path {
         self.dir.path()
     }
@@ -137,6 +197,9 @@ impl Daemon {
     /// A connection on which nothing has been said.
     #[track_caller]
     pub fn connect(&self) -> Client {
+        if tls::everywhere() {
+            return self.connect_tls();
+        }
         Client::new(TcpStream::connect(self.address).expect("connect"))
     }
 
@@ -162,17 +225,27 @@ impl Daemon {
         ring.mint(&user, device.as_ref(), Scopes::of(scopes), ttl, now).expect("token")
     }
 
-    /// A Hello that will be welcome.
-    pub fn greeting(&self, user: &str, device: &str) -> Hello {
+    /// A Hello with this token.
+    pub fn greeting_by(&self, token: impl Into<String>, device: &str) -> Hello {
         Hello {
             protocol_min: 1,
             protocol_max: 1,
-            token: self.token(user),
+            token: token.into(),
             device_id: device.into(),
             platform: "test".into(),
             client: "end_to_end/1".into(),
             ..Hello::default()
         }
+    }
+
+    /// From the next launch on there is no plain address.
+    pub fn only_tls(&mut self) {
+        self.listen = "off";
+    }
+
+    /// A Hello that will be welcome.
+    pub fn greeting(&self, user: &str, device: &str) -> Hello {
+        self.greeting_by(self.token(user), device)
     }
 
     /// A session that has just been welcomed.
@@ -255,13 +328,14 @@ fn command_under(under: &[String], settings: &[(String, String)]) -> Command {
 #[track_caller]
 fn launch(
     data: &Path,
+    listen: &str,
     settings: &[(String, String)],
     under: &[String],
     log: &Arc<Mutex<String>>,
-) -> (Child, SocketAddr) {
+) -> (Child, SocketAddr, Option<SocketAddr>) {
     fs::create_dir_all(data).expect("data directory");
     let mut child = command_under(under, settings)
-        .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+        .args(["serve", "--listen", listen, "--data"])
         .arg(data)
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
@@ -273,19 +347,24 @@ fn launch(
     let kept = Arc::clone(&log);
     thread::spawn(move || {
         for line in lines.map_while(Result::ok) {
-            if let Some((_, address)) = line.split_once(" listens on ") {
-                let _ = found.send(address.parse());
+            let at = line.split_once(" listens on ").map(|(_, at)| at);
+            if let Some(at) = at.or_else(|| line.strip_prefix("  tls        ")) {
+                let at = at.split_whitespace().next().unwrap_or_default();
+                let _ = found.send(at.parse::<SocketAddr>());
             }
             let mut log = kept.lock().expect("log");
             log.push_str(&line);
             log.push('\n');
         }
     });
-    match address.recv_timeout(DEADLINE) {
-        Ok(address) => (child, address.expect("an address")),
+    let mut next = || match address.recv_timeout(DEADLINE) {
+        Ok(address) => address.expect("an address"),
         Err(_) => {
             let _ = child.kill();
             panic!("the daemon does not listen: {}", log.lock().expect("log"));
         }
-    }
+    };
+    let first = next();
+    let tls = settings.iter().any(|(name, _)| name == TLS_ADDRESS).then(&mut next);
+    (child, first, tls)
 }

@@ -9,6 +9,7 @@
 pub mod client;
 pub mod daemon;
 pub mod follow;
+pub mod tls;
 
 use std::time::Duration;
 

@@ -11,6 +11,9 @@ macro_rules! say {
 
 mod archive;
 mod cert;
+mod key;
+mod log;
+mod reload;
 mod serve;
 mod settings;
 mod store;
@@ -49,7 +52,7 @@ struct Roamd {
 }
 
 /// Options of every command.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 struct Common {
     /// Configuration file (TOML); see `roamd config doc`.
     #[arg(short = 'c', long, global = true, value_name = "FILE", env = "ROAMD_CONFIG")]
@@ -75,6 +78,9 @@ enum Command {
     /// Make and check tokens with the keys of the data directory.
     #[command(subcommand)]
     Token(token::TokenCommand),
+    /// The keys that sign tokens: list, add, delete.
+    #[command(subcommand)]
+    Key(key::KeyCommand),
     /// Make a certificate for development.
     #[command(subcommand)]
     Cert(cert::CertCommand),
@@ -93,6 +99,7 @@ pub fn run() -> Exit {
         Command::Serve(args) => serve::run(&common, &args),
         Command::Config(command) => settings::run(&common, &command),
         Command::Token(command) => with(&common, |config| token::run(config, &command)),
+        Command::Key(command) => with(&common, |config| key::run(config, &command)),
         Command::Cert(command) => with(&common, |config| cert::run(config, &command)),
         Command::Store(command) => with(&common, |config| store::run(config, &command)),
         Command::Version => {

@@ -1,15 +1,15 @@
 //! `roamd serve`: the daemon as a process.
 
-use std::{error::Error, fs, io::IsTerminal, net::SocketAddr, path::Path};
+use std::{error::Error, fs, net::SocketAddr, path::Path};
 
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 use super::{
     Common,
     cert::{self, Files},
-    fail,
+    fail, log,
+    reload::Reload,
 };
 #[cfg(feature = "simulation")]
 use crate::planted;
@@ -17,7 +17,7 @@ use crate::{
     auth::{KeyRing, secret_file},
     cli::exit::Exit,
     clock::Clock,
-    config::{Config, LogFormat, PushSection},
+    config::{Config, PushSection},
     daemon::{
         Certificate, CertificateError, Daemon, DaemonConfig, DaemonError, HookConfig, TlsListen,
     },
@@ -70,13 +70,14 @@ pub(super) fn run(common: &Common, args: &ServeArgs) -> Exit {
     if let Some(dir) = &temporary {
         flags.set("data.dir", "--dev", dir.to_string_lossy());
     }
-    let config = match common.load(&flags) {
-        Ok(effective) => effective.config,
+    let effective = match common.load(&flags) {
+        Ok(effective) => effective,
         Err(error) => {
             return fail(Exit::Configuration, &error, "see `roamd config doc` for every setting");
         }
     };
-    start_log(&config);
+    let config = effective.config.clone();
+    let reload = Reload::new(common.clone(), flags, effective, log::start(&config));
     heed_test_switch();
     #[cfg(feature = "simulation")]
     if let Some(name) = std::env::var_os(planted::VARIABLE) {
@@ -88,7 +89,7 @@ pub(super) fn run(common: &Common, args: &ServeArgs) -> Exit {
         tracing::warn!("{} is set: this daemon is wrong on purpose", planted::VARIABLE);
     }
     let exit = match make_certificate(&config, args.dev) {
-        Ok(()) => serve(&config),
+        Ok(()) => serve(&config, reload),
         Err(error) => fail(Exit::Failed, &*error, "give --tls-cert and --tls-key"),
     };
     if let Some(dir) = temporary {
@@ -112,7 +113,7 @@ fn tls_listen(config: &Config) -> Result<Option<TlsListen>, CertificateError> {
     Ok(Some(TlsListen { address, certificate: Certificate::read(&chain, &key)? }))
 }
 
-fn serve(config: &Config) -> Exit {
+fn serve(config: &Config, reload: Reload) -> Exit {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(Exit::Failed, &error, ""),
@@ -136,6 +137,8 @@ fn serve(config: &Config) -> Exit {
         Err(error) => return fail(Exit::Configuration, &*error, "check the section [push]"),
     };
     let outcome = runtime.block_on(async {
+        // From here on a hangup does not end the process.
+        let hangup = signal(SignalKind::hangup());
         let limits = within_files(Limits::from(&config.limits));
         let daemon = Daemon::start(DaemonConfig {
             listen: config.listen.address.address(),
@@ -146,6 +149,10 @@ fn serve(config: &Config) -> Exit {
             hook,
         })?;
         announce(config, &limits, daemon.address(), daemon.tls_address());
+        match hangup {
+            Ok(hangup) => drop(tokio::spawn(reload.run(hangup, daemon.reloader()))),
+            Err(error) => tracing::warn!(%error, "SIGHUP cannot be caught and ends the daemon"),
+        }
         daemon.serve(stop_signal()).await
     });
     match outcome {
@@ -173,7 +180,7 @@ fn serve(config: &Config) -> Exit {
 
 /// As many connections as there may be open files, and enough files left for everything else: the
 /// store must be able to open its next one, whoever connects.
-fn within_files(mut limits: Limits) -> Limits {
+pub(super) fn within_files(mut limits: Limits) -> Limits {
     let wanted = limits.connections as u64 + OTHER_FILES;
     if let Ok(files) = rlimit::increase_nofile_limit(wanted)
         && files < wanted
@@ -241,22 +248,6 @@ fn heed_test_switch() {
              unset it unless this is the power-cut test"
         );
     }
-}
-
-fn start_log(config: &Config) {
-    let level = format!("{:?}", config.log.level).to_lowercase();
-    let filter = EnvFilter::new(format!("{level},sled=warn,ureq=warn,ureq_proto=warn,rustls=warn"));
-    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        // A log that cannot be written stops nobody; saying so on stderr would panic.
-        .log_internal_errors(false)
-        .with_ansi(!plain && std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
-    let _ = match config.log.format {
-        LogFormat::Text => builder.with_target(false).try_init(),
-        LogFormat::Json => builder.json().try_init(),
-    };
 }
 
 /// The first screen: where it listens, where data lies, and two commands to paste.
