@@ -30,6 +30,8 @@ const NAME: &str = "control";
 const BACKUP: &str = "roamd control 1 backup";
 /// A command that takes nothing for so long is gone.
 const STALL_TIME_MAX: Duration = Duration::from_secs(60);
+/// A command says what it wants within so long.
+const REQUEST_TIME_MAX: Duration = Duration::from_secs(5);
 /// Commands at a time.
 const COMMANDS_MAX: usize = 4;
 /// Longest path of a socket, with a margin.
@@ -104,7 +106,7 @@ impl Drop for Control {
 
 fn answer(reader: &Reader, stream: UnixStream) -> Result<(), Box<dyn std::error::Error>> {
     stream.set_nonblocking(false)?;
-    stream.set_read_timeout(Some(STALL_TIME_MAX))?;
+    stream.set_read_timeout(Some(REQUEST_TIME_MAX))?;
     stream.set_write_timeout(Some(STALL_TIME_MAX))?;
     let mut request = [0; BACKUP.len() + 1];
     io::Read::read_exact(&mut &stream, &mut request)?;

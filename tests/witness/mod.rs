@@ -34,9 +34,9 @@ mod survey;
 
 pub use self::{
     check::Depth,
-    ledger::Ledger,
+    ledger::{Ledger, Outcome},
     lives::Lives,
-    load::Load,
+    load::{Load, Played},
     process::{Launch, Roamd, run},
 };
 
