@@ -31,6 +31,8 @@ use crate::{
 const OUT_BYTES_MAX: usize = 512 * 1024;
 /// Devices in one presence push: far below what a frame may have.
 const PRESENCE_PUSH_MAX: usize = 1000;
+/// A timer that fires later than this has been held up, and so may have been what it waits for.
+const LATE_MAX: Duration = Duration::from_secs(1);
 /// How long the last bytes may take once a connection is to close.
 const CLOSE_TIME_MAX: Duration = Duration::from_secs(5);
 
@@ -45,6 +47,8 @@ pub(super) struct Connection {
     /// When the socket last took something, or had nothing to take.
     taken: Instant,
     closing: Option<Instant>,
+    /// Nobody is judged by time before this.
+    not_before: Instant,
     attached: bool,
     greeting: bool,
     /// Another connection wants this one's place.
@@ -71,6 +75,7 @@ impl Connection {
             output: BytesMut::new(),
             taken: now.mono,
             closing: None,
+            not_before: now.mono,
             attached: false,
             greeting: true,
             give_way: false,
@@ -138,12 +143,9 @@ impl Connection {
                 ready = self.stream.writable(), if self.waits_for_socket() => ready?,
                 () = self.feed.arrived() => {}
                 () = &mut wake => {
-                    if reads {
-                        // A process that was frozen finds its timers due and its input unread.
-                        self.read()?;
-                        self.decode();
+                    if !self.is_late(wake.deadline().into_std()) {
+                        self.on_time();
                     }
-                    self.on_time();
                     wake.as_mut().reset(self.wake_time().into());
                 }
             }
@@ -174,7 +176,18 @@ impl Connection {
         if self.unsent() {
             due = due.min(self.taken + self.session.limits().write_stall);
         }
-        self.closing.map_or(due, |closing| due.min(closing + CLOSE_TIME_MAX))
+        self.closing.map_or(due, |closing| due.min(closing + CLOSE_TIME_MAX)).max(self.not_before)
+    }
+
+    /// Whether this process was away when it should have looked: a process that was frozen finds its
+    /// timers due, and unread what was said in time. It looks at that first.
+    fn is_late(&mut self, due: Instant) -> bool {
+        let now = self.shared.clock.now().mono;
+        let late = now.saturating_duration_since(due) > LATE_MAX;
+        if late {
+            self.not_before = now + LATE_MAX;
+        }
+        late
     }
 
     fn on_time(&mut self) {

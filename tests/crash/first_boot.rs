@@ -17,7 +17,7 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use crate::{
     ONE_AT_A_TIME,
-    witness::{Complaints, Depth, Launch, Ledger, Load, seed, setting},
+    witness::{Complaints, Depth, Launch, Ledger, Load, look, seed, setting},
 };
 
 /// The last call that is tried.
@@ -145,25 +145,9 @@ impl Lives {
 
     /// A life without strace, in which everything is looked at. It ends by a kill, too.
     fn untraced(&mut self) -> Complaints {
-        let (mut roamd, address) = match self.launch.start() {
-            Ok(started) => started,
-            Err(text) => return vec![text],
-        };
-        let ledger = match &mut self.ledger {
-            Some(ledger) => ledger,
-            none => match Ledger::open(&self.launch, address) {
-                Ok(ledger) => none.insert(ledger),
-                Err(text) => return vec![roamd.obituary(&text)],
-            },
-        };
-        let mut complaints = ledger.check(address, Depth::Whole);
-        if complaints.is_empty() {
-            complaints = ledger.settle(address);
+        match look(&self.launch, &mut self.ledger, Depth::Whole) {
+            Ok(_) => Complaints::new(),
+            Err(complaints) => complaints,
         }
-        if complaints.is_empty() {
-            complaints = ledger.check(address, Depth::Whole);
-        }
-        ledger.forget_requests();
-        complaints
     }
 }

@@ -148,6 +148,8 @@ pub struct Ledger {
     pub changes: Vec<(usize, u64, String, bool, String)>,
     pub message_ids: HashSet<u64>,
     pub epoch: Option<u64>,
+    /// The disk may be full at times: what would write may be refused, and is then not done.
+    pub may_be_full: bool,
     pub figures: Figures,
 }
 
@@ -185,6 +187,7 @@ impl Ledger {
             changes: Vec::new(),
             message_ids: HashSet::new(),
             epoch: None,
+            may_be_full: false,
             figures: Figures::default(),
         };
         for owner in 0..GROUPS {

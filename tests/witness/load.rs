@@ -114,6 +114,7 @@ struct Player {
     asked: HashMap<u64, Asked>,
     /// The stream follows `position`, so that acks may be given.
     streams: bool,
+    may_be_full: bool,
     count: usize,
     reply: Sender<()>,
     played: Played,
@@ -144,6 +145,7 @@ impl Player {
             heads: HashMap::new(),
             asked: HashMap::new(),
             streams: false,
+            may_be_full: ledger.may_be_full,
             count: 0,
             reply,
             played: Played {
@@ -390,6 +392,7 @@ impl Player {
                     self.played.changes.push((items.inbox_seq, id, add, user));
                 }
             }
+            (_, Body::Error(error)) if self.says_full(&error) => {}
             // So says a daemon whose disk has failed, until it is gone.
             (_, Body::Error(error)) if error.code() == proto::ErrorCode::Overloaded => {}
             (Asked::Resume, Body::Resumed(_)) => self.streams = true,
@@ -407,8 +410,12 @@ impl Player {
         };
         match error.code() {
             proto::ErrorCode::NotFound => outside,
-            code => code == proto::ErrorCode::Overloaded,
+            code => code == proto::ErrorCode::Overloaded || self.says_full(error),
         }
+    }
+
+    fn says_full(&self, error: &proto::Error) -> bool {
+        self.may_be_full && error.code() == proto::ErrorCode::StorageFull
     }
 
     fn store(

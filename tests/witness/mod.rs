@@ -27,6 +27,7 @@ mod connection;
 mod ledger;
 mod lives;
 mod load;
+mod look;
 mod process;
 mod seen;
 mod settle;
@@ -37,6 +38,7 @@ pub use self::{
     ledger::{Ledger, Outcome},
     lives::Lives,
     load::{Load, Played},
+    look::look,
     process::{Launch, Roamd, run},
 };
 
