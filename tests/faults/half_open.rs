@@ -13,7 +13,7 @@ use roamd::wire::proto::{Ping, PresenceState, SubscribePresence, client_frame::B
 
 use crate::{
     expect,
-    support::{Client, Daemon, peer},
+    support::{Client, Daemon, daemon::until, peer},
     tools::{full, is_root, possible},
 };
 
@@ -48,6 +48,17 @@ fn cut(client: &Client) {
     );
     let status = Command::new("nft").arg(rules).status().unwrap();
     assert!(status.success());
+}
+
+/// Until the kernel has heard that the client has everything.
+fn nothing_waits(daemon: &Daemon, client: &Client) {
+    let port = client.writer().local_addr().unwrap().port();
+    let ends = [format!("sport = :{}", daemon.address().port()), format!("dport = :{port}")];
+    until("the last acknowledgement", || {
+        let output = Command::new("ss").args(["-Htn"]).args(&ends).output().unwrap();
+        let line = String::from_utf8(output.stdout).unwrap();
+        (line.split_whitespace().nth(2) == Some("0")).then_some(())
+    });
 }
 
 /// Bob's phone is away for carol within this time.
@@ -118,10 +129,12 @@ fn half_open_peer_that_is_silent_is_missed_after_a_heartbeat() {
         ("limits.heartbeat_interval", &format!("{heartbeat}s")),
         ("log.level", "debug"),
     ]);
-    let bob = daemon.login("bob", "phone");
+    let mut bob = daemon.login("bob", "phone");
     let mut carol = daemon.login("carol", "phone");
     carol.send(peer("bob"), 1, "");
+    bob.synced(1);
     let mut carol = followed(&daemon);
+    nothing_waits(&daemon, &bob);
     cut(&bob);
     is_missed(&mut carol, Duration::from_secs(stall + 2 * heartbeat) + SLACK);
     // It is not its silence that ended it.

@@ -176,6 +176,7 @@ fn fills_up(settings: &[(&str, &str)]) {
     daemon.kill();
     let opened = daemon.run(&["store", "stat"]);
     println!("opened on the full disk: {}", opened.status);
+    starts(daemon);
     fs::remove_file(&ballast).unwrap();
     daemon.relaunch();
     let mut alice = daemon.login("alice", "laptop");
@@ -195,6 +196,23 @@ fn fills_up(settings: &[(&str, &str)]) {
     fs::remove_file(ballast).unwrap();
     let verified = daemon.run(&["store", "verify"]);
     assert!(verified.status.success(), "{verified:?}");
+}
+
+/// A start on a full disk: it serves, or says what is in the way, with the status for that.
+fn starts(daemon: &Daemon) {
+    let mut roamd = Command::new("timeout");
+    roamd.args(["--signal=TERM", "2", env!("CARGO_BIN_EXE_roamd")]);
+    roamd.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(daemon.data());
+    let output = roamd.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    println!("started on the full disk: {}: {said}", output.status);
+    assert!(!said.contains("panicked"), "{said}");
+    match output.status.code() {
+        // Stopped by its time.
+        Some(124) => assert!(said.contains(" listens on "), "{said}"),
+        Some(9) => assert!(said.to_lowercase().contains("no space"), "{said}"),
+        _ => panic!("{}: {said}", output.status),
+    }
 }
 
 /// On a full disk: what writes is refused, everything else is answered, all of it at once.

@@ -226,6 +226,11 @@ impl Client {
         self.wait("a reply", |client| client.replies.remove(&req_id))
     }
 
+    /// The answer to a request, if it has come.
+    pub fn came_to(&mut self, req_id: u64) -> Option<ReplyBody> {
+        self.replies.remove(&req_id)
+    }
+
     /// The answer to a request, or none when the connection ends without one.
     #[track_caller]
     pub fn reply_or_end(&mut self, req_id: u64) -> Option<ReplyBody> {

@@ -55,13 +55,19 @@ pub struct Load {
 impl Load {
     /// Connects all devices but the ones that chance leaves out, and lets them work.
     pub fn start(ledger: &Ledger, address: SocketAddr, seed: u64) -> Self {
+        Self::with_window(ledger, address, seed, WINDOW)
+    }
+
+    /// The same with so many requests of a device on the way: few make many small commits.
+    pub fn with_window(ledger: &Ledger, address: SocketAddr, seed: u64, window: usize) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
         let (reply, replies) = mpsc::channel();
         let mut devices = Vec::new();
         for index in 0..ledger.devices.len() {
             // Some stay away for a while and fall behind what is kept for them.
             let away = index % 4 == 3 && rng.random_bool(0.6);
-            let player = Player::new(ledger, index, address, rng.random(), reply.clone());
+            let mut player = Player::new(ledger, index, address, rng.random(), reply.clone());
+            player.window = window;
             if !away {
                 devices.push(std::thread::spawn(move || player.play()));
             }
@@ -115,6 +121,7 @@ struct Player {
     /// The stream follows `position`, so that acks may be given.
     streams: bool,
     may_be_full: bool,
+    window: usize,
     count: usize,
     reply: Sender<()>,
     played: Played,
@@ -146,6 +153,7 @@ impl Player {
             asked: HashMap::new(),
             streams: false,
             may_be_full: ledger.may_be_full,
+            window: WINDOW,
             count: 0,
             reply,
             played: Played {
@@ -187,7 +195,10 @@ impl Player {
         let mut connection = Connection::open(self.address)?;
         self.greet(&mut connection)?;
         loop {
-            while self.asked.len() < WINDOW && self.count < REQUESTS_MAX && !self.played.drained {
+            while self.asked.len() < self.window
+                && self.count < REQUESTS_MAX
+                && !self.played.drained
+            {
                 self.count += 1;
                 self.request(&mut connection);
             }
