@@ -13,7 +13,7 @@ use roamd::wire::proto::{Position, TooLongReason};
 
 use crate::{
     place::{Place, copy, ended, files, lines, refused, run, same, store},
-    support::{Daemon, peer},
+    support::{Daemon, daemon::until, peer},
     witness::{seed, setting},
 };
 
@@ -215,4 +215,43 @@ fn a_backup_that_breaks_off_is_none() {
     daemon.terminate();
     assert!(daemon.ended().success());
     assert!(!daemon.data().join("control").exists(), "it goes with the daemon");
+}
+
+#[test]
+fn a_command_that_takes_nothing_stops_nobody_but_the_next_backup() {
+    let daemon = Daemon::with(&[
+        ("store.memory_bytes", "64KiB"),
+        ("store.checkpoint_interval", "50ms"),
+        ("limits.sends_per_second", "100000"),
+        ("limits.sends_burst", "100000"),
+    ]);
+    let place = Place::new();
+    let mut alice = daemon.login("alice", "phone");
+    let large = "x".repeat(30_000);
+    // More than a socket holds.
+    for number in 1..=100 {
+        alice.send(peer("bob"), number, &large);
+    }
+    let mut slow = UnixStream::connect(daemon.data().join("control")).unwrap();
+    slow.write_all(b"roamd control 1 backup\n").unwrap();
+    let mut first = [0];
+    slow.read_exact(&mut first).unwrap();
+    // It has begun and waits. Everybody else goes on, through rounds and rollovers.
+    for number in 101..=300 {
+        alice.send(peer("bob"), number, &large);
+    }
+    let backup = place.path("backup");
+    let output = daemon.run(&["store", "backup", backup.to_str().unwrap()]);
+    let why = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(1) && why.contains("another copy"), "{output:?}");
+    assert!(!backup.exists(), "nothing is left of it");
+    drop(slow);
+    let told = until("a backup", || {
+        let output = daemon.run(&["store", "backup", backup.to_str().unwrap()]);
+        output.status.success().then(|| ended(&output, 0))
+    });
+    assert!(told.starts_with("backup of commit"), "{told}");
+    let restored = place.path("restored");
+    run(&restored, ["restore".as_ref(), backup.as_os_str()], 0);
+    assert_eq!(lines(&restored).join("").matches("\"content\":\"xxx").count(), 300);
 }

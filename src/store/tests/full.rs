@@ -1,7 +1,7 @@
 //! A full disk and a damaged log: what goes on, and what comes back.
 
 use super::{Store, commit, history, inbox, quiet, seen};
-use crate::store::{Commit, StoreError, catalogue::Table};
+use crate::store::{Commit, StoreError, catalogue::Table, journal::CommitNo};
 
 /// Cause: a disk without room let the round of the filler fail, which is final. Fix: a round begins
 /// only when there is room for it; until then memory fills up and commits are refused, before
@@ -41,6 +41,36 @@ fn a_full_disk_refuses_commits_and_loses_nothing() {
     store.close(writer).unwrap();
     let (store, _writer) = Store::open(&config).unwrap();
     assert_eq!(seen(&store), before);
+}
+
+#[test]
+fn a_copy_gives_way_when_the_disk_is_full() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = quiet(&folder.path().join("data"));
+    let (store, mut writer) = Store::open(&config).unwrap();
+    let mut write = || {
+        commit(&mut writer, |c| c.append(history(1), "record".into()));
+        writer.flush().unwrap();
+    };
+    write();
+    store.settle().unwrap();
+    write();
+    let mut parts = 0;
+    let copied = store.reader().copy(|_| {
+        parts += 1;
+        if parts == 1 {
+            store.set_room(0);
+            assert!(matches!(store.settle(), Err(StoreError::NoSpace)));
+            // Nothing of the journal is kept any more, and what is found now is not called a copy.
+            assert_eq!(store.shared.hold.limit(CommitNo::new(9)), CommitNo::new(9));
+        }
+        Ok::<_, StoreError>(())
+    });
+    assert!(matches!(copied, Err(StoreError::NoSpace)), "{copied:?}");
+    store.set_room(u64::MAX);
+    let copied = store.reader().copy(|_| Ok::<_, StoreError>(())).unwrap();
+    assert_eq!((copied.applied, copied.commit), (1, 2));
+    assert_eq!(store.shared.hold.limit(CommitNo::new(9)), CommitNo::new(9), "it is let go");
 }
 
 /// Cause: a failure to read the trees in the middle of staging poisoned the writer, so one damaged
