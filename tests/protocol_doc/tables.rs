@@ -101,6 +101,7 @@ fn the_limits_table_is_the_code() {
         ("users in SubscribePresence", limits::SUBSCRIBE_PER_CALL_MAX.to_string()),
         ("users a session follows", limits::SUBSCRIPTIONS_MAX.to_string()),
         ("content of an ephemeral", size(limits::EPHEMERAL_BYTES_MAX)),
+        ("bad tokens of an address in a minute *", own.auth_failures_per_minute.to_string()),
         (
             "ephemerals of a session",
             format!(
