@@ -25,6 +25,10 @@ use crate::{
 /// How long a connection that says nothing keeps its place when others want it.
 pub(super) const GRACE: Duration = Duration::from_millis(100);
 
+/// The same for one that shakes hands, from when the server has done its part: what is left takes a turn on
+/// the network, and work of a client that may be one of thousands on its machine.
+pub(super) const HANDSHAKE_GRACE: Duration = Duration::from_secs(1);
+
 /// Whoever is behind one of these is taken for one: an IPv4 address, or the 64 bits of an IPv6 address
 /// that a network gives to one place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -52,8 +56,19 @@ struct Open {
 #[derive(Debug, Default)]
 struct Here {
     open: usize,
-    /// Those that have not said Hello, oldest first, and since when.
+    /// Those that have not said Hello, and until when they keep their places.
     greeting: BTreeMap<SessionId, Instant>,
+    /// The same, the first to go first.
+    order: BTreeSet<(Instant, SessionId)>,
+}
+
+impl Here {
+    fn keep(&mut self, id: SessionId, until: Instant) {
+        if let Some(before) = self.greeting.insert(id, until) {
+            self.order.remove(&(before, id));
+        }
+        self.order.insert((until, id));
+    }
 }
 
 /// What becomes of a connection that asks for a place.
@@ -98,8 +113,8 @@ impl Admission {
         let full = self.open.len() >= limits.connections;
         if full || self.greeting >= limits.greeting_connections {
             match self.oldest() {
-                Some((oldest, since)) if since + GRACE <= now => self.evict(oldest),
-                Some((_, since)) => return Entry::NotBefore(since + GRACE),
+                Some((until, oldest)) if until <= now => self.evict(oldest),
+                Some((until, _)) => return Entry::NotBefore(until),
                 None => {
                     return Entry::Refused(Refusal::fatal(
                         ErrorCode::Overloaded,
@@ -112,7 +127,7 @@ impl Admission {
         self.open.insert(id, Open { feed: Arc::clone(&feed), place });
         let here = self.places.entry(place).or_default();
         here.open += 1;
-        here.greeting.insert(id, now);
+        here.keep(id, now + GRACE);
         self.crowd(place, here_count(&self.places, place) - 1);
         self.greeting += 1;
         Entry::In(feed)
@@ -123,6 +138,16 @@ impl Admission {
         if let Some(open) = self.open.get(&id) {
             let place = open.place;
             self.no_longer_greeting(id, place);
+        }
+    }
+
+    /// The server has done its part of the handshake.
+    pub(super) fn shakes_hands(&mut self, id: SessionId, now: Instant) {
+        if let Some(open) = self.open.get(&id)
+            && let Some(here) = self.places.get_mut(&open.place)
+            && here.greeting.contains_key(&id)
+        {
+            here.keep(id, now + HANDSHAKE_GRACE);
         }
     }
 
@@ -166,11 +191,10 @@ impl Admission {
         self.open.is_empty()
     }
 
-    /// The oldest greeting connection of the place that has the most.
-    fn oldest(&self) -> Option<(SessionId, Instant)> {
+    /// The greeting connection that is the first to go, of the place that has the most.
+    fn oldest(&self) -> Option<(Instant, SessionId)> {
         let (_, place) = self.crowds.last()?;
-        let (id, since) = self.places.get(place)?.greeting.first_key_value()?;
-        Some((*id, *since))
+        self.places.get(place)?.order.first().copied()
     }
 
     /// Takes its place at once; it is told, and ends when it gets to it.
@@ -183,7 +207,8 @@ impl Admission {
 
     fn no_longer_greeting(&mut self, id: SessionId, place: Place) {
         let Some(here) = self.places.get_mut(&place) else { return };
-        if here.greeting.remove(&id).is_some() {
+        if let Some(until) = here.greeting.remove(&id) {
+            here.order.remove(&(until, id));
             let count = here.greeting.len();
             self.greeting -= 1;
             self.crowd(place, count + 1);
@@ -231,7 +256,7 @@ mod tests {
     fn whoever_opens_many_displaces_himself() {
         let (limits, start) = (limits(100, 4, 0), Instant::now());
         let mut admission = Admission::default();
-        let mut enter = |admission: &mut Admission, id: u64, last, now| {
+        let enter = |admission: &mut Admission, id: u64, last, now| {
             admission.enter(&limits, SessionId::new(id), address(last), now)
         };
         let Entry::In(honest) = enter(&mut admission, 1, 1, start) else { panic!("no place") };
@@ -249,6 +274,29 @@ mod tests {
             assert!(feed.take(true).give_way);
         }
         assert_eq!((admission.open.len(), admission.greeting), (4, 4));
+    }
+
+    #[test]
+    fn whoever_shakes_hands_has_longer() {
+        let (limits, start) = (limits(100, 2, 0), Instant::now());
+        let mut admission = Admission::default();
+        let enter = |admission: &mut Admission, id, now| {
+            admission.enter(&limits, SessionId::new(id), address(1), now)
+        };
+        assert!(is_in(&enter(&mut admission, 1, start)) && is_in(&enter(&mut admission, 2, start)));
+        admission.shakes_hands(SessionId::new(1), start);
+        // The second, which says nothing, goes; then nobody does until the first has had its time.
+        assert!(is_in(&enter(&mut admission, 3, start + GRACE)));
+        admission.shakes_hands(SessionId::new(2), start + GRACE);
+        admission.shakes_hands(SessionId::new(3), start + GRACE);
+        let Entry::NotBefore(at) = enter(&mut admission, 4, start + GRACE * 2) else {
+            panic!("no wait")
+        };
+        assert_eq!(at, start + HANDSHAKE_GRACE);
+        admission.greeted(SessionId::new(3));
+        assert!(is_in(&enter(&mut admission, 4, start + GRACE * 2)));
+        assert!(is_in(&enter(&mut admission, 5, start + HANDSHAKE_GRACE)));
+        assert_eq!((admission.open.len(), admission.greeting), (3, 2));
     }
 
     #[test]
@@ -296,7 +344,7 @@ mod tests {
     proptest! {
         /// The counts agree with what is there, whatever happens.
         #[test]
-        fn counts_are_right(steps in proptest::collection::vec((0u8..4, 0u8..5, 0u64..30), 1..200)) {
+        fn counts_are_right(steps in proptest::collection::vec((0u8..5, 0u8..5, 0u64..30), 1..200)) {
             let (limits, mut now) = (limits(12, 6, 8), Instant::now());
             let mut admission = Admission::default();
             let mut next = 0;
@@ -308,6 +356,7 @@ mod tests {
                         let _ = admission.enter(&limits, SessionId::new(next), address(from), now);
                     }
                     2 => admission.greeted(SessionId::new(which)),
+                    3 => admission.shakes_hands(SessionId::new(which), now),
                     _ => admission.leave(SessionId::new(which)),
                 }
                 let greeting: usize = admission.places.values().map(|p| p.greeting.len()).sum();
@@ -318,6 +367,10 @@ mod tests {
                     .filter(|(_, here)| !here.greeting.is_empty())
                     .map(|(place, here)| (here.greeting.len(), *place)).collect();
                 prop_assert_eq!(&crowds, &admission.crowds);
+                for here in admission.places.values() {
+                    let order = here.greeting.iter().map(|(id, until)| (*until, *id)).collect();
+                    prop_assert_eq!(&here.order, &order);
+                }
                 prop_assert!(admission.places.values().all(|here| here.open <= 8 && here.open > 0));
             }
         }

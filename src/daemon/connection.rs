@@ -206,7 +206,12 @@ impl Connection {
     }
 
     fn read(&mut self) -> io::Result<()> {
+        let replied = self.stream.has_replied();
         self.stream.read(&mut self.input)?;
+        if !replied && self.stream.has_replied() && self.greeting {
+            let now = self.shared.clock.now();
+            self.shared.admission.lock().shakes_hands(self.session.id(), now.mono);
+        }
         if self.closing.is_some() {
             self.input.clear();
         }

@@ -323,6 +323,13 @@ impl Daemon {
 
     async fn admit(&self, socket: TcpStream, peer: SocketAddr, tls: Option<&Arc<ServerConfig>>) {
         let _ = peer::expect_life(&socket, &self.shared.context().limits);
+        let stream = match tls {
+            None => Stream::Plain(socket),
+            Some(tls) => match Stream::tls(socket, Arc::clone(tls)) {
+                Ok(stream) => stream,
+                Err(error) => return tracing::error!(%error, "TLS cannot begin"),
+            },
+        };
         let id = SessionId::new(self.next_session.fetch_add(1, Ordering::Relaxed));
         let feed = loop {
             let left = self.shared.place_left.notified();
@@ -333,9 +340,7 @@ impl Daemon {
             };
             match entry {
                 Entry::In(feed) => break feed,
-                // Over TLS nothing can be said without a handshake, which costs more than a place.
-                Entry::Refused(_) if tls.is_some() => return,
-                Entry::Refused(refusal) => return self.turn_away(socket, id, refusal),
+                Entry::Refused(refusal) => return self.turn_away(stream, id, refusal),
                 Entry::NotBefore(at) => tokio::select! {
                     () = left => {}
                     () = sleep_until(at.into()) => {}
@@ -343,31 +348,24 @@ impl Daemon {
             }
         };
         let shared = Arc::clone(&self.shared);
-        let ended = Ended { shared: Arc::clone(&shared), id };
-        let stream = match tls {
-            None => Stream::Plain(socket),
-            Some(tls) => match Stream::tls(socket, Arc::clone(tls)) {
-                Ok(stream) => stream,
-                Err(error) => return tracing::error!(%error, "TLS cannot begin"),
-            },
-        };
         tokio::spawn(async move {
-            let _ended = ended;
+            let _ended = Ended { shared: Arc::clone(&shared), id };
             Connection::new(shared, id, feed, stream).run().await;
         });
     }
 
     /// Says why there is no place. The peer has a moment to hear it, as long as few are in that moment.
-    fn turn_away(&self, socket: TcpStream, id: SessionId, mut refusal: Refusal) {
+    fn turn_away(&self, mut stream: Stream, id: SessionId, mut refusal: Refusal) {
         refusal.retry = refusal.retry.spread(id.number());
         let mut frame = BytesMut::new();
         wire::encode_server(0, &Reply::Refused(refusal), &mut frame);
-        let _ = socket.try_write(&frame);
-        if let Ok(lingers) = Arc::clone(&self.turned_away).try_acquire_owned() {
-            tokio::spawn(async move {
-                Stream::Plain(socket).linger().await;
-                drop(lingers);
-            });
+        match Arc::clone(&self.turned_away).try_acquire_owned() {
+            Ok(place) => drop(tokio::spawn(async move {
+                stream.say_last(frame).await;
+                drop(place);
+            })),
+            // Over TLS this says nothing: a handshake is needed first.
+            Err(_) => drop(stream.write(&mut frame)),
         }
     }
 }

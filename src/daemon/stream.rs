@@ -114,6 +114,14 @@ impl Stream {
         }
     }
 
+    /// Whether the server has done its part of a handshake; a plain stream has none to do.
+    pub(super) fn has_replied(&self) -> bool {
+        match self {
+            Self::Plain(_) => true,
+            Self::Tls(stream) => stream.tls.wants_write() || !stream.tls.is_handshaking(),
+        }
+    }
+
     /// The peer takes nothing: what waits for it is given up.
     pub(super) fn abandon(&mut self) {
         if let Self::Tls(stream) = self {
@@ -126,6 +134,30 @@ impl Stream {
         match self {
             Self::Plain(_) => false,
             Self::Tls(stream) => stream.tls.is_handshaking(),
+        }
+    }
+
+    /// Says this and nothing else, as far as the peer takes it in a moment.
+    pub(super) async fn say_last(&mut self, mut frame: BytesMut) {
+        let say = async {
+            let mut dropped = BytesMut::new();
+            loop {
+                self.write(&mut frame)?;
+                let (shakes, waits) = (self.is_handshaking(), self.holds_back());
+                if !waits && frame.is_empty() {
+                    return Ok::<_, io::Error>(());
+                }
+                tokio::select! {
+                    ready = self.readable(), if shakes => {
+                        ready?;
+                        self.read(&mut dropped)?;
+                    }
+                    ready = self.writable(), if waits || !shakes => ready?,
+                }
+            }
+        };
+        if matches!(timeout(LINGER_TIME_MAX, say).await, Ok(Ok(()))) {
+            self.linger().await;
         }
     }
 

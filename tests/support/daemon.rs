@@ -182,7 +182,10 @@ impl Daemon {
     /// A connection through TLS on which nothing has been said.
     #[track_caller]
     pub fn connect_tls(&self) -> Client {
-        Client::new(tls::relay(self.tls_address(), &tls::trusting(&self.authority())).near)
+        let relay = tls::relay(self.tls_address(), &tls::trusting(&self.authority()));
+        // So that connections come to the server in the order in which they were made.
+        let _ = relay.shaken();
+        Client::new(relay.near)
     }
 
     pub fn data(&self) -> &Path {
@@ -274,7 +277,12 @@ impl Daemon {
 
     /// Runs a command of the same binary on the same data, and waits for its end.
     pub fn run(&self, args: &[&str]) -> Output {
-        command(&self.settings).args(args).arg("--data").arg(self.data()).output().expect("run")
+        let mut command = command(&self.settings);
+        if self.tls_address.is_some() {
+            // The address is in use; another process shall fail for its own reasons.
+            command.env(TLS_ADDRESS, "127.0.0.1:0");
+        }
+        command.args(args).arg("--data").arg(self.data()).output().expect("run")
     }
 }
 

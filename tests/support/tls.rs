@@ -12,10 +12,14 @@ use rustls::{
     crypto::ring,
     pki_types::{CertificateDer, ServerName, pem::PemObject},
 };
-use tokio::{io::copy_bidirectional, runtime::Runtime};
+use socket2::SockRef;
+use tokio::{io::copy_bidirectional, net::TcpSocket, runtime::Runtime};
 use tokio_rustls::TlsConnector;
 
 use super::DEADLINE;
+
+/// Bytes on the way through a relay, about.
+const RELAY_BYTES: usize = 64 * 1024;
 
 /// Whether every connection of every test goes through TLS.
 pub fn everywhere() -> bool {
@@ -73,12 +77,16 @@ pub fn relay(server: SocketAddr, config: &Arc<ClientConfig>) -> Relay {
     let near = TcpStream::connect(listener.local_addr().expect("an address")).expect("connect");
     let (far, _) = listener.accept().expect("accept");
     far.set_nonblocking(true).expect("a socket");
+    // The relay holds little of its own, so that a slow reader is one.
+    SockRef::from(&far).set_send_buffer_size(RELAY_BYTES).expect("a size");
     let (tell, shaken) = mpsc::channel();
     let connector = TlsConnector::from(Arc::clone(config));
     let name = ServerName::IpAddress(server.ip().into());
     runtime.spawn(async move {
         let shake = async {
-            let socket = tokio::net::TcpStream::connect(server).await?;
+            let socket = TcpSocket::new_v4()?;
+            socket.set_recv_buffer_size(RELAY_BYTES as u32)?;
+            let socket = socket.connect(server).await?;
             socket.set_nodelay(true)?;
             connector.connect(name, socket).await
         };
