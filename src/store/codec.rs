@@ -12,6 +12,16 @@ use bytes::{Buf, BufMut, Bytes};
 #[error("stored record is malformed")]
 pub struct Malformed;
 
+/// The version of a record that a repair could not find: what follows it is all that is known. To
+/// whoever decodes it it is [`Malformed`], a hole for its readers; a verification knows it.
+pub const LOST: u8 = 0;
+
+/// Whether a record stands for one that a repair could not find.
+#[must_use]
+pub fn is_lost(record: &[u8]) -> bool {
+    record.first() == Some(&LOST)
+}
+
 /// Appends a LEB128 varint (as in protobuf): 1 to 10 bytes.
 pub fn put_varint(out: &mut impl BufMut, mut value: u64) {
     while value >= 0x80 {

@@ -38,7 +38,7 @@ pub enum StoreError {
     #[error("trees: {0}")]
     Trees(#[from] sled::Error),
     /// The data directory has lost or damaged data that was durable.
-    #[error("data is damaged: {0}; run `roamd store verify`")]
+    #[error("data is damaged: {0}")]
     Damaged(String),
     /// A condition of the commit does not hold; nothing was changed.
     #[error("the commit's condition does not hold")]
@@ -65,6 +65,18 @@ pub enum StoreError {
     /// An earlier failure was final.
     #[error("the store has failed before and is closed")]
     Poisoned,
+}
+
+impl StoreError {
+    /// Whether data that was durable is gone or cannot be read: another try does not help.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Damaged(_) | Self::Trees(sled::Error::Corruption { .. }) => true,
+            Self::Journal(error) => error.is_damage(),
+            _ => false,
+        }
+    }
 }
 
 impl From<Malformed> for StoreError {

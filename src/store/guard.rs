@@ -4,9 +4,52 @@
 //! typed answer, so every call goes through [`guarded`]. It works only where panics unwind; in a
 //! program built with `panic = "abort"` such damage ends the process.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{
+    cell::Cell,
+    panic::{self, AssertUnwindSafe, catch_unwind},
+    sync::Once,
+};
 
 use super::error::StoreError;
+
+thread_local! {
+    /// Calls of this thread that are fenced now, one within the other.
+    static FENCED: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Leaves the fence however the call ends.
+struct Inside;
+
+impl Inside {
+    fn enter() -> Self {
+        FENCED.with(|fenced| fenced.set(fenced.get() + 1));
+        Self
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        FENCED.with(|fenced| fenced.set(fenced.get() - 1));
+    }
+}
+
+/// A panic behind the fence is an error with its reason; that it was one, and where in the engine, is
+/// for nobody but who looks for it. The engine's own threads are behind it as well.
+fn keep_quiet() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let loud = panic::take_hook();
+        panic::set_hook(Box::new(move |panic| {
+            let fenced = FENCED.try_with(|fenced| fenced.get() > 0).unwrap_or_default();
+            let thread = std::thread::current();
+            if fenced || thread.name().is_some_and(|name| name.starts_with("sled-io")) {
+                tracing::debug!(%panic, "the engine of the trees");
+            } else {
+                loud(panic);
+            }
+        }));
+    });
+}
 
 /// Runs `call`; a panic in it is damage of the data directory.
 ///
@@ -16,7 +59,17 @@ pub(super) fn guarded<T>(
     what: &str,
     call: impl FnOnce() -> Result<T, StoreError>,
 ) -> Result<T, StoreError> {
-    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| {
+    keep_quiet();
+    let fenced = move || {
+        let _inside = Inside::enter();
+        call()
+    };
+    let outcome = catch_unwind(AssertUnwindSafe(fenced));
+    if let Ok(Err(StoreError::Trees(sled::Error::Corruption { .. }))) = outcome {
+        // One page concerns who needs it, not everybody.
+        return Err(StoreError::Damaged(format!("{what} came upon a page that does not check")));
+    }
+    outcome.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<&str>().copied();
         let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
         let text = text.unwrap_or("it gave no reason");

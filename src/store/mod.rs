@@ -27,6 +27,7 @@ pub mod forms;
 mod guard;
 mod memory;
 mod reader;
+mod salvage;
 mod swap;
 #[cfg(test)]
 mod tests;
@@ -54,6 +55,7 @@ pub use self::{
     error::StoreError,
     memory::Bounds,
     reader::{LogEntry, ReadLimit, Reader},
+    salvage::{LogLeft, Salvage, Unreadable},
     swap::Site,
     writer::Writer,
 };
@@ -216,6 +218,10 @@ impl Store {
                 "the trees end at commit {applied}, but were durable up to {}",
                 checkpoint.applied
             )));
+        }
+        if known.is_some() && !journal::is_there(&dir.join("journal")) {
+            // Its first segment is older than the file ROAMD, and the last one is never given back.
+            return Err(StoreError::Damaged("the journal is missing".into()));
         }
         let epoch = known.map_or(config.new_epoch, |known| known.checkpoint.epoch);
         let shared = Arc::new(Shared {

@@ -163,6 +163,11 @@ fn serve(config: &Config, reload: Reload) -> Exit {
         Err(error @ DaemonError::Store(StoreError::InUse(_))) => {
             fail(Exit::Failed, &error, "stop the other roamd, or give this one another --data")
         }
+        Err(DaemonError::Store(error)) if error.is_damage() => fail(
+            Exit::Storage,
+            &error,
+            "restore a backup, or see what `roamd store repair --dry-run` can save",
+        ),
         Err(error @ DaemonError::Store(_)) => fail(
             Exit::Storage,
             &error,

@@ -105,6 +105,14 @@ pub enum Damage {
         /// The first commit of the next segment there is.
         found: CommitNo,
     },
+    /// The last segment there is says that another one follows.
+    #[error(
+        "commit {expected} and later ones are gone: the segment that begins with it is missing"
+    )]
+    LastMissing {
+        /// The first commit of the missing segment.
+        expected: CommitNo,
+    },
     /// The journal ends before the checkpoint, which can only name commits it once held.
     #[error("the journal ends at commit {last}, before the checkpoint at {applied}")]
     Short {
@@ -113,6 +121,20 @@ pub enum Damage {
         /// The checkpoint.
         applied: CommitNo,
     },
+}
+
+impl JournalError {
+    /// Whether commits are gone or cannot be read.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Damaged { .. } => true,
+            Self::Replay { source, .. } => source
+                .downcast_ref::<crate::store::StoreError>()
+                .is_some_and(crate::store::StoreError::is_damage),
+            _ => false,
+        }
+    }
 }
 
 /// Whether the error says that the disk, or the owner's share of it, is full.

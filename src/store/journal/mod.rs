@@ -29,6 +29,7 @@ mod error;
 mod pool;
 mod record;
 mod replay;
+mod salvage;
 mod segment;
 mod tail;
 #[cfg(test)]
@@ -38,6 +39,7 @@ use std::{fmt, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 
+pub(super) use self::salvage::salvage;
 pub use self::{
     error::{Damage, JournalError},
     pool::Recycler,
@@ -45,7 +47,7 @@ pub use self::{
 };
 use self::{
     pool::{Pool, Ready, Sealed},
-    segment::{Active, BLOCK_BYTES, HEADER_BYTES},
+    segment::{Active, BLOCK_BYTES, HEADER_BYTES, Name},
 };
 
 /// Longest segment file, in bytes. It bounds what a replay holds in memory at a time.
@@ -236,6 +238,11 @@ impl Journal {
         let number = self.active.header.number + 1;
         let next = self.pool.activate(number, self.last.next(), record, &mut self.ready)?;
         let full = std::mem::replace(&mut self.active, next);
+        // From here on a missing last segment is missed.
+        let seal = full.header.seal(self.active.header.first);
+        disk::write(&full.file, &seal, segment::SEAL_AT)
+            .and_then(|()| disk::sync(&full.file))
+            .map_err(|e| self.pool.poison("seal", &full.path, e))?;
         self.pool.seal(Sealed {
             number: full.header.number,
             last: self.last,
@@ -262,6 +269,13 @@ impl Journal {
     pub fn live_bytes(&self) -> u64 {
         self.active.end + self.pool.sealed_bytes()
     }
+}
+
+/// Whether a directory holds any segment that is or was live.
+pub(super) fn is_there(dir: &std::path::Path) -> bool {
+    let names = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let name = |file: std::fs::DirEntry| Name::parse(file.file_name().to_str()?);
+    names.filter_map(name).any(|name| matches!(name, Name::Live(_)))
 }
 
 /// Whether such bytes, found in a segment file under this name, are a header, a record, a name of the

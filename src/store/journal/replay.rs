@@ -10,6 +10,7 @@
 //!   end is damage. A journal whose records are all applied and given back still has its last
 //!   segment, whose header says where it goes on; only "no segment at all" with a checkpoint of 0
 //!   is a new journal.
+//! - A segment that is followed by another is sealed, so a last one with a seal is not the last.
 //! - A hole between segments is damage only if a commit behind the checkpoint lies in it: segments
 //!   are given back oldest first, but a power cut may bring an older one back and not the next.
 //! - A live segment has the length it was made with and a valid header before it gets its name, so
@@ -32,7 +33,7 @@ use super::{
     CommitNo, Damage, JournalError, SEGMENT_BYTES_MAX, disk,
     pool::{Pool, Sealed, io_error},
     record::{self, Record},
-    segment::{Active, HEADER_BYTES, Header, Name},
+    segment::{self, Active, HEADER_BYTES, Header, Name},
 };
 
 /// Receives one commit.
@@ -203,6 +204,12 @@ fn replay_last(
     each: Each<'_>,
 ) -> Result<(Active, CommitNo), JournalError> {
     let content = read(&segment)?;
+    if let Some(next) = segment::sealed_before(&content.bytes) {
+        let number = segment.header.number + 1;
+        let path = Name::Live(number).path(segment.path.parent().unwrap_or(Path::new("")));
+        let damage = Damage::LastMissing { expected: next };
+        return Err(JournalError::Damaged { path, offset: 0, damage });
+    }
     if record::find(&content.bytes, content.end, segment.header.salt).is_some() {
         return Err(segment.damaged(content.end, Damage::Record { expected: content.next }));
     }

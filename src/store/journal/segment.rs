@@ -12,7 +12,10 @@
 //! 32  length of the file in bytes            u64
 //! 40  salt of the records                    u64
 //! 48  crc32c of bytes 0 .. 48                u32
+//! 64  seal: what follows it is another segment. Zeros as long as it takes records
 //! ```
+//! The seal is the commit number that the next segment begins with and the CRC-32C of the salt and that
+//! number: without it a missing last segment would look like a journal that ends earlier.
 //! All numbers are big-endian. Names: `segment-<number>` is live, `spare-<id>` is ready for use
 //! (its content means nothing), `spare-<id>.new` is being made and worth nothing after a crash.
 //! Numbers are sixteen hexadecimal digits.
@@ -35,6 +38,11 @@ pub(super) const BLOCK_BYTES: u64 = 4096;
 const MAGIC: [u8; 8] = *b"roamdjnl";
 const VERSION: u32 = 1;
 const CHECKED_BYTES: usize = 48;
+/// Where the seal stands.
+pub(super) const SEAL_AT: u64 = 64;
+const SEAL_BYTES: usize = 12;
+/// The header with the place of its seal.
+const WHOLE_BYTES: usize = SEAL_AT as usize + SEAL_BYTES;
 
 /// What the first block of a live segment says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +56,7 @@ pub(super) struct Header {
 impl Header {
     /// The bytes of the header.
     pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(CHECKED_BYTES + 4);
+        let mut bytes = Vec::with_capacity(WHOLE_BYTES);
         bytes.extend_from_slice(&MAGIC);
         bytes.extend_from_slice(&VERSION.to_be_bytes());
         bytes.extend_from_slice(&0_u32.to_be_bytes());
@@ -57,6 +65,15 @@ impl Header {
         bytes.extend_from_slice(&self.bytes.to_be_bytes());
         bytes.extend_from_slice(&self.salt.to_be_bytes());
         bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_be_bytes());
+        // A file that is used again loses its seal.
+        bytes.resize(WHOLE_BYTES, 0);
+        bytes
+    }
+
+    /// The bytes of the seal, once `next` is the first commit of the segment that follows.
+    pub fn seal(&self, next: CommitNo) -> Vec<u8> {
+        let mut bytes = next.number().to_be_bytes().to_vec();
+        bytes.extend_from_slice(&seal_sum(self.salt, next).to_be_bytes());
         bytes
     }
 
@@ -82,6 +99,18 @@ impl Header {
         }
         Ok(header)
     }
+}
+
+fn seal_sum(salt: u64, next: CommitNo) -> u32 {
+    let salt = crc32c::crc32c(&salt.to_be_bytes());
+    crc32c::crc32c_append(salt, &next.number().to_be_bytes())
+}
+
+/// The first commit of the segment that follows, if the header at the beginning of `block` is sealed.
+pub(super) fn sealed_before(block: &[u8]) -> Option<CommitNo> {
+    let next = CommitNo::new(be_u64(block, SEAL_AT as usize)?);
+    let sum = be_u32(block, SEAL_AT as usize + 8)?;
+    (next > CommitNo::ZERO && seal_sum(be_u64(block, 40)?, next) == sum).then_some(next)
 }
 
 /// The segment that takes records.
@@ -158,13 +187,31 @@ mod tests {
     }
 
     #[test]
+    fn a_seal_belongs_to_its_header() {
+        let header = Header { number: 3, first: CommitNo::new(9), bytes: 8192, salt: 77 };
+        let mut block = header.encode();
+        assert_eq!(sealed_before(&block), None);
+        let at = SEAL_AT as usize;
+        block[at..].copy_from_slice(&header.seal(CommitNo::new(40)));
+        assert_eq!(sealed_before(&block), Some(CommitNo::new(40)));
+        for bit in at * 8..block.len() * 8 {
+            let mut flipped = block.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(sealed_before(&flipped), None, "bit {bit}");
+        }
+        let other = Header { salt: 78, ..header }.encode();
+        block[..at].copy_from_slice(&other[..at]);
+        assert_eq!(sealed_before(&block), None, "the seal of another life");
+    }
+
+    #[test]
     fn every_flipped_bit_of_a_header_is_seen() {
         let header = Header { number: 3, first: CommitNo::new(9), bytes: 8192, salt: 77 };
         let bytes = header.encode();
         let path = Path::new("segment");
         assert_eq!(Header::decode(&bytes, path, 3).expect("valid"), header);
         assert!(Header::decode(&bytes, path, 4).is_err(), "another name");
-        for bit in 0..bytes.len() * 8 {
+        for bit in 0..(CHECKED_BYTES + 4) * 8 {
             let mut flipped = bytes.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
             let error = Header::decode(&flipped, path, 3).expect_err("flipped");

@@ -8,6 +8,8 @@
 //!
 //! Every call is fenced: a panic of the engine is an error here ([`super::guard`]).
 
+mod gaps;
+mod salvage;
 mod value;
 mod whole;
 mod write;
@@ -21,7 +23,7 @@ use std::{
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-pub(super) use self::value::unseal;
+pub(super) use self::{gaps::Gap, value::unseal};
 use self::{
     value::{BoundsRow, Run, bounds_key, piece_prefix, run_key, run_seq, same_log, seal},
     write::{Batch, LogWrites},

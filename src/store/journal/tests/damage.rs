@@ -95,13 +95,12 @@ fn headers_lengths_and_missing_segments_are_damage() {
             assert_eq!(damage(&config, 0).2, expected, "cut at {length}");
         }
         fs::remove_file(&path).expect("remove");
-        let (name, _, what) = damage(&config, if segment == 5 { 10 } else { 0 });
+        let (name, _, what) = damage(&config, 0);
+        assert_eq!(name, format!("segment-{segment:016x}"));
         match segment {
-            5 => assert_eq!(what, Damage::Short { last: CommitNo(8), applied: CommitNo(10) }),
-            _ => {
-                assert_eq!(name, format!("segment-{segment:016x}"));
-                assert!(matches!(what, Damage::Missing { .. }), "{what:?}");
-            }
+            // Cause: it looked like a journal that ends earlier. Fix: the one before it is sealed.
+            5 => assert_eq!(what, Damage::LastMissing { expected: CommitNo(9) }),
+            _ => assert!(matches!(what, Damage::Missing { .. }), "{what:?}"),
         }
         fs::write(&path, bytes).expect("restore");
     }
