@@ -34,6 +34,7 @@ pub mod sent;
 pub mod archive;
 pub mod engine;
 pub mod inspect;
+pub mod repair;
 
 // Level 4, one device on one connection, without the connection.
 pub mod session;

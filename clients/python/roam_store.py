@@ -165,7 +165,12 @@ class Store:
     def adopt(self, position, conversations):
         """After TooLong: all conversations and the position they belong to, in one transaction."""
         rows = [(one.conversation_id, proto.serialize(one)) for one in conversations]
+        known = self.position()
         with self.transaction() as db:
+            if known is not None and known.epoch != position.epoch:
+                # Another data set: the same numbers may name other messages.
+                for table in ("message", "change", "large"):
+                    db.execute(f"DELETE FROM {table}")
             db.execute("DELETE FROM conversation")
             db.executemany("INSERT INTO conversation VALUES (?, ?)", rows)
             large = {one.conversation_id: one for one in conversations if one.large and not one.left}

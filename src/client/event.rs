@@ -46,7 +46,8 @@ pub enum Event {
     },
 }
 
-/// All conversations of the user. Replaces what the consumer has; cached messages stay true.
+/// All conversations of the user. Replaces what the consumer has; cached messages stay true, unless the
+/// reason is Epoch or Ahead: then the same numbers may name other messages.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     /// Where the inbox goes on. Store it together with the conversations.

@@ -101,10 +101,9 @@ impl Engine {
         let log = LogKey::history(id);
         // A damaged row does not lose the count: the row before it has it, but for one.
         for at in (1..=seq.number()).rev().take(64) {
-            if let Some(entry) = self.writer.entry(&log, at)?
-                && let Some(message) = history::parse(entry).1
-            {
-                return Ok(message.ordinal);
+            let record = self.writer.entry(&log, at)?.and_then(|entry| entry.record);
+            if let Some(ordinal) = record.as_ref().and_then(history::ordinal) {
+                return Ok(ordinal);
             }
         }
         Ok(0)

@@ -26,6 +26,8 @@ use crate::{
 const TIPS_MAX: usize = 1 << 20;
 const MEMBERS_MAX: usize = 1 << 20;
 const GONE_MAX: usize = 1 << 20;
+/// Messages that are looked at, from the newest one down, for one that can be read.
+const TIP_LOOK_MAX: usize = 1000;
 /// Users whose conversations are counted, beyond which the counts start anew.
 const COUNTS_MAX: usize = 1 << 20;
 
@@ -181,13 +183,24 @@ impl Cache {
         let mut tip = Tip::new(Timestamp::default());
         tip.head = HistorySeq::new(last);
         tip.mutation = MutationSeq::new(writer.bounds(&LogKey::mutations(id))?.last);
-        if let Some(entry) = writer.entry(&log, last)? {
-            let message = history::parse(entry).1.ok_or_else(|| {
-                StoreError::Damaged(format!("the newest message of conversation {id}"))
-            })?;
-            tip.ordinal = message.ordinal;
-            tip.time = message.time;
+        // A message that cannot be read counts: whoever has read up to it has read it.
+        let mut unknown = 0;
+        let mut counted = None;
+        for at in (1..=last).rev().take(TIP_LOOK_MAX) {
+            let record = writer.entry(&log, at)?.and_then(|entry| entry.record);
+            if counted.is_none() {
+                counted = record.as_ref().and_then(history::ordinal);
+                unknown += u64::from(counted.is_none());
+            }
+            if let Some(message) = record.and_then(|record| history::decode(record).ok()) {
+                tip.time = message.time;
+                break;
+            }
         }
+        if counted.is_none() && last > TIP_LOOK_MAX as u64 {
+            return Err(StoreError::Damaged(format!("the newest messages of conversation {id}")));
+        }
+        tip.ordinal = counted.unwrap_or_default() + unknown;
         self.set_tip(id, tip);
         Ok(tip)
     }

@@ -3,8 +3,6 @@
 
 use std::sync::Arc;
 
-use xxhash_rust::xxh3::Xxh3;
-
 use super::{
     Answer, Caller, Engine, Now, Stop,
     command::Tip,
@@ -55,7 +53,7 @@ impl Engine {
             Destination::Conversation(id) => id.clone(),
             Destination::Peer(peer) => ConversationId::direct(&caller.user, peer),
         };
-        let payload_hash = payload_hash(&conversation, draft);
+        let payload_hash = sent::payload_hash(&conversation, draft);
         let out_of_order = match self.known(caller, client_id, payload_hash)? {
             Ok(out_of_order) => out_of_order,
             Err(sent) => return Ok(Answer::Reply(send_ack(&sent, true))),
@@ -288,27 +286,4 @@ fn send_ack(sent: &Sent, duplicate: bool) -> Reply {
         time: sent.time,
         duplicate,
     }
-}
-
-/// Everything that a retry must repeat, as one number.
-fn payload_hash(conversation: &ConversationId, draft: &Draft) -> u64 {
-    let mut hash = Xxh3::new();
-    let mut part = |bytes: &[u8]| {
-        hash.update(&(bytes.len() as u64).to_le_bytes());
-        hash.update(bytes);
-    };
-    part(conversation.as_bytes());
-    part(draft.content_type.as_bytes());
-    part(&draft.content);
-    part(&draft.created_at.millis().to_le_bytes());
-    part(&draft.reply_to.number().to_le_bytes());
-    part(&[
-        u8::from(draft.flags.silent),
-        u8::from(draft.flags.uncounted),
-        u8::from(draft.flags.no_push),
-    ]);
-    for user in &draft.mentions {
-        part(user.as_bytes());
-    }
-    hash.digest()
 }

@@ -5,7 +5,7 @@ mod record;
 
 pub use self::{
     mutation::{Change, Laid, Mutated, Mutation, laid},
-    record::{decode, encode},
+    record::{decode, encode, encode_lost, ordinal},
 };
 use crate::{
     message::Message,

@@ -7,8 +7,8 @@ use crate::{
     message::{Draft, Message, MessageFlags},
     seq::HistorySeq,
     store::codec::{
-        Malformed, put_id, put_slice, put_varint, read_id, read_slice, read_text, read_u8,
-        read_varint,
+        LOST, Malformed, is_lost, put_id, put_slice, put_varint, read_id, read_slice, read_text,
+        read_u8, read_varint,
     },
     time::Timestamp,
 };
@@ -77,6 +77,25 @@ pub fn decode(mut record: Bytes) -> Result<Message, Malformed> {
     };
     let draft = Draft { created_at, content_type, content, reply_to, mentions, flags };
     Ok(Message { id, sender, device, client_id, time, ordinal, draft })
+}
+
+/// The stored bytes of a message that a repair could not find. `ordinal` goes on from the row before,
+/// so that unread stays a subtraction.
+#[must_use]
+pub fn encode_lost(ordinal: u64) -> Bytes {
+    let mut out = BytesMut::with_capacity(8);
+    out.put_u8(LOST);
+    put_varint(&mut out, ordinal);
+    out.freeze()
+}
+
+/// The ordinal of a row, of a message or of a lost one; none when the bytes are neither.
+#[must_use]
+pub fn ordinal(record: &Bytes) -> Option<u64> {
+    if is_lost(record) {
+        return read_varint(&mut record.slice(1..)).ok();
+    }
+    decode(record.clone()).ok().map(|message| message.ordinal)
 }
 
 #[cfg(test)]

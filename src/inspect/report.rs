@@ -152,6 +152,8 @@ pub struct Counts {
     pub sent: u64,
     /// Changes of messages.
     pub mutations: u64,
+    /// Messages, changes and notices that a repair could not find and put a mark in the place of.
+    pub lost: u64,
 }
 
 /// The outcome of a verification.

@@ -8,9 +8,11 @@
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use xxhash_rust::xxh3::Xxh3;
 
 use crate::{
     id::{ClientMessageId, ConversationId, DeviceId, MessageId, UserId},
+    message::Draft,
     seq::{HistorySeq, InboxSeq, NoticeSeq},
     store::{
         Bounds, Commit, StoreError, Writer,
@@ -316,6 +318,30 @@ pub fn trim_to(
         }
     }
     Ok((low > bounds.first).then_some(low))
+}
+
+/// Everything that a retry must repeat, as one number.
+#[must_use]
+pub fn payload_hash(conversation: &ConversationId, draft: &Draft) -> u64 {
+    let mut hash = Xxh3::new();
+    let mut part = |bytes: &[u8]| {
+        hash.update(&(bytes.len() as u64).to_le_bytes());
+        hash.update(bytes);
+    };
+    part(conversation.as_bytes());
+    part(draft.content_type.as_bytes());
+    part(&draft.content);
+    part(&draft.created_at.millis().to_le_bytes());
+    part(&draft.reply_to.number().to_le_bytes());
+    part(&[
+        u8::from(draft.flags.silent),
+        u8::from(draft.flags.uncounted),
+        u8::from(draft.flags.no_push),
+    ]);
+    for user in &draft.mentions {
+        part(user.as_bytes());
+    }
+    hash.digest()
 }
 
 fn at(writer: &Writer, log: &LogKey, seq: u64) -> Result<Option<Remembered>, StoreError> {

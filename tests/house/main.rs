@@ -17,7 +17,7 @@ const LEVELS: &[&[&str]] = &[
     &["id", "seq", "time", "message", "request", "reply", "refusal", "limits", "planted"],
     &["wire", "ack", "store", "auth", "config"],
     &["inbox", "history", "conversation", "sent", "notice", "presence", "push"],
-    &["archive", "engine", "inspect"],
+    &["archive", "engine", "inspect", "repair"],
     &["session"],
     &["clock", "daemon", "metrics", "client", "cli", "replay", "swarm"],
     &["bin"],

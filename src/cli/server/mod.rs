@@ -14,6 +14,7 @@ mod cert;
 mod key;
 mod log;
 mod reload;
+mod repair;
 mod serve;
 mod settings;
 mod store;

@@ -7,7 +7,7 @@ use clap::Subcommand;
 
 use super::{
     archive::{self, ArchiveCommand},
-    fail, print,
+    fail, print, repair,
     serve::store_config,
 };
 use crate::{
@@ -61,6 +61,14 @@ pub(super) enum StoreCommand {
     },
     #[command(flatten)]
     Archive(ArchiveCommand),
+    /// Make a sound data directory of what can still be read, with a new epoch: clients start over.
+    /// Tells what is lost and what was rebuilt. Exit 0 when nothing is lost, 7 when something is, 9 when
+    /// it cannot be repaired.
+    Repair {
+        /// Only tell; change nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
 }
 
 pub(super) fn run(config: &Config, command: &StoreCommand) -> Exit {
@@ -68,6 +76,9 @@ pub(super) fn run(config: &Config, command: &StoreCommand) -> Exit {
         StoreCommand::Archive(command) => return archive::run(config, command),
         StoreCommand::Verify { backup: Some(backup), scratch } => {
             return archive::verify(config, backup, scratch.as_deref());
+        }
+        StoreCommand::Repair { dry_run } if config.data.dir.is_dir() => {
+            return repair::run(config, *dry_run);
         }
         _ => {}
     }
@@ -84,7 +95,11 @@ pub(super) fn run(config: &Config, command: &StoreCommand) -> Exit {
     match outcome {
         Ok(exit) => exit,
         Err(error @ StoreError::InUse(_)) => fail(Exit::Failed, &error, "stop the daemon first"),
-        Err(error) => fail(Exit::Storage, &error, ""),
+        Err(error) => fail(
+            Exit::Storage,
+            &error,
+            "if it is damaged: restore a backup, or run `roamd store repair` (first with --dry-run)",
+        ),
     }
 }
 
@@ -92,7 +107,7 @@ fn look(store: &Store, command: &StoreCommand) -> Result<Exit, StoreError> {
     match command {
         StoreCommand::Stat => print(&stat(store)?),
         StoreCommand::Verify { .. } => return Ok(verify(store)),
-        StoreCommand::Archive(_) => {}
+        StoreCommand::Archive(_) | StoreCommand::Repair { .. } => {}
         StoreCommand::Log { user, after, most } => {
             let page = inspect::log_page(&store.reader(), user, InboxSeq::new(*after), *most)?;
             let mut text = format!("# inbox of {user}: {} to {}\n", page.first, page.last);
@@ -158,7 +173,7 @@ pub(super) fn verify(store: &Store) -> Exit {
     if report.is_sound() { Exit::Ok } else { Exit::Storage }
 }
 
-fn verdict(report: &Report) -> String {
+pub(super) fn verdict(report: &Report) -> String {
     let mut text = String::new();
     for finding in &report.findings {
         let _ = writeln!(text, "{finding}");
@@ -169,7 +184,7 @@ fn verdict(report: &Report) -> String {
     let counts = &report.counts;
     let _ = writeln!(
         text,
-        "{}: {} values, {} conversations, {} messages, {} inboxes, {} entries, {} memberships, {} devices, {} sent, {} changes",
+        "{}: {} values, {} conversations, {} messages, {} inboxes, {} entries, {} memberships, {} devices, {} sent, {} changes{}",
         if report.is_sound() { "sound" } else { "DAMAGED" },
         counts.values,
         counts.conversations,
@@ -179,7 +194,11 @@ fn verdict(report: &Report) -> String {
         counts.memberships,
         counts.devices,
         counts.sent,
-        counts.mutations
+        counts.mutations,
+        match counts.lost {
+            0 => String::new(),
+            lost => format!(", {lost} lost before a repair"),
+        }
     );
     text
 }

@@ -28,8 +28,11 @@ pub(super) fn check(check: &mut Check<'_>) -> Result<(), StoreError> {
         // Sequence, ordinal and id of the message before.
         let mut before = (bounds.first == 1).then_some((0, 0, 0));
         check.each_entry(&log, bounds, place, |check, seq, record| {
-            let Ok(message) = history::decode(record) else {
-                check.add(FindingKind::Malformed, place(seq), "no message");
+            let Ok(message) = history::decode(record.clone()) else {
+                match history::ordinal(&record) {
+                    Some(_) => check.report.counts.lost += 1,
+                    None => check.add(FindingKind::Malformed, place(seq), "no message"),
+                }
                 return Ok(());
             };
             check.report.counts.messages += 1;

@@ -12,6 +12,7 @@ use crate::{
     store::{
         Bounds, StoreError,
         catalogue::{LogKey, LogKind, Table, first_id, last_seq, mutated_key},
+        codec::is_lost,
     },
 };
 
@@ -62,6 +63,11 @@ fn check_log(
         check.report.counts.mutations += 1;
         changes.holes |= seq != changes.last + 1;
         changes.last = seq;
+        if is_lost(&record) {
+            changes.holes = true;
+            check.report.counts.lost += 1;
+            return Ok(());
+        }
         let Ok(mutation) = Mutation::decode(record) else {
             changes.holes = true;
             check.add(FindingKind::Malformed, place(seq), "no change of a message");

@@ -9,6 +9,7 @@ use crate::{
     store::{
         Bounds, StoreError,
         catalogue::{LogKey, LogKind, Table, first_id, last_seq, second_id},
+        codec::is_lost,
     },
 };
 
@@ -21,7 +22,9 @@ pub(super) fn check(check: &mut Check<'_>) -> Result<(), StoreError> {
         let Some(bounds) = bounds.filter(|bounds| bounds.last > 0) else { continue };
         let place = |seq| Place::Notice(NoticeSeq::new(seq));
         check.each_entry(&log, bounds, place, |check, seq, record| {
-            if Notice::decode(record).is_err() {
+            if is_lost(&record) {
+                check.report.counts.lost += 1;
+            } else if Notice::decode(record).is_err() {
                 check.add(FindingKind::Malformed, place(seq), "no notice");
             }
             Ok(())
