@@ -12,9 +12,16 @@ pub const CLIENT_FRAME_BYTES_MAX: usize = 128 * 1024;
 pub const SERVER_FRAME_BYTES_MAX: usize = 1024 * 1024;
 /// A sync batch aims at this size.
 pub const BATCH_BYTES_TARGET: usize = 256 * 1024;
+/// Nothing more is read for a session or made for its socket while so many bytes wait for it: what a
+/// reader that never reads costs.
+pub const OUTPUT_BYTES_MAX: usize = 64 * 1024;
 /// Bytes by which a reader's buffer grows towards an announced frame, so that an announcement alone
 /// costs no more than this.
 pub const FRAME_GROWTH_BYTES_MAX: usize = 64 * 1024;
+/// A client frame up to this size may wait for its end without a share of `inbound_bytes`.
+pub const FRAME_FREE_BYTES_MAX: usize = 16 * 1024;
+/// A client frame that has a share of `inbound_bytes` must be complete by then: IDLE.
+pub const FRAME_TIME_MAX: Duration = Duration::from_secs(30);
 /// Most fields counted in one client frame before it is decoded. More: TOO_MANY_ITEMS, close.
 pub const FRAME_FIELDS_MAX: usize = 4096;
 /// First frame must be complete by then: HELLO_TIMEOUT, close.
@@ -188,11 +195,22 @@ pub struct Limits {
     /// Tokens that are not good which one address may show in a minute. 0 = no limit. More: RATE_LIMITED
     /// for a while, whatever the token.
     pub auth_failures_per_minute: u32,
-    /// Sends, edits, recalls and deletions for all one session may make per second, sustained. 0 = no
-    /// limit. More: RATE_LIMITED.
+    /// Bytes of large client frames under way on all connections together. A frame takes its share before
+    /// memory is reserved for it. More: its socket is not read until there is room.
+    pub inbound_bytes: usize,
+    /// Requests that come while what is done now has waited for so long are refused: OVERLOADED. What is
+    /// accepted is done soon, and what is not is told at once.
+    pub waiting_time: Duration,
+    /// Sends, edits, recalls and deletions for all that one user may make per second on all devices
+    /// together, sustained. 0 = no limit. More: RATE_LIMITED.
     pub sends_per_second: u32,
-    /// Sends one session may make at once above the sustained rate.
+    /// Sends one user may make at once above the sustained rate.
     pub sends_burst: u32,
+    /// Sessions one user may open per second on all devices together, sustained. 0 = no limit. More:
+    /// RATE_LIMITED, close.
+    pub sessions_per_second: u32,
+    /// Sessions one user may open at once above the sustained rate.
+    pub sessions_burst: u32,
 }
 
 impl Default for Limits {
@@ -219,21 +237,26 @@ impl Default for Limits {
             greeting_connections: 1000,
             connections_per_address: 0,
             auth_failures_per_minute: 120,
-            sends_per_second: 0,
+            inbound_bytes: 64 << 20,
+            waiting_time: Duration::from_secs(1),
+            sends_per_second: 50,
             sends_burst: 100,
+            sessions_per_second: 5,
+            sessions_burst: 50,
         }
     }
 }
 
 impl Limits {
     /// What a running daemon goes on with when these are loaded anew: the new ones, but for those that
-    /// its stored state and its clients rest on ([`Limits::FIXED`]).
+    /// its stored state, its clients and what is under way rest on ([`Limits::FIXED`]).
     #[must_use]
     pub fn reload(&self, new: Self) -> Self {
-        let Self { inbox_entries, fanout_members, .. } = *self;
-        Self { inbox_entries, fanout_members, ..new }
+        let Self { inbox_entries, fanout_members, inbound_bytes, waiting_time, .. } = *self;
+        Self { inbox_entries, fanout_members, inbound_bytes, waiting_time, ..new }
     }
 
     /// Limits that only a start changes.
-    pub const FIXED: [&str; 2] = ["inbox_entries", "fanout_members"];
+    pub const FIXED: [&str; 4] =
+        ["inbox_entries", "fanout_members", "inbound_bytes", "waiting_time"];
 }

@@ -138,20 +138,36 @@ sections! {
         /// acknowledges nothing for so long ends.
         #[serde(with = "duration")]
         write_stall: Duration = Limits::default().write_stall,
-        /// Open connections; `roamd` lowers it when too few files may be open. More: one that has not said Hello gives way; when there is none, the new one is accepted and told OVERLOADED.
+        /// Open connections; `roamd` lowers it when too few files may be open. More: one that has not said
+        /// Hello gives way; when there is none, the new one is accepted and told OVERLOADED.
         connections: usize = Limits::default().connections,
-        /// Connections that have not said Hello. More: the oldest one, of the address with the most of them, is told OVERLOADED and closed.
+        /// Connections that have not said Hello. More: the oldest one, of the address with the most of them,
+        /// is told OVERLOADED and closed.
         greeting_connections: usize = Limits::default().greeting_connections,
-        /// Open connections of one IPv4 address or IPv6 network of 64 bits. 0 = no limit, since many may be behind one. More: accepted and told RATE_LIMITED.
+        /// Open connections of one IPv4 address or IPv6 network of 64 bits. 0 = no limit, since many may be
+        /// behind one. More: accepted and told RATE_LIMITED.
         connections_per_address: usize = Limits::default().connections_per_address,
         /// Tokens that are not good which one address may show in a minute. 0 = no limit. More: RATE_LIMITED
         /// for a while, whatever the token.
         auth_failures_per_minute: u32 = Limits::default().auth_failures_per_minute,
-        /// Sends, edits, recalls and deletions for all one session may make per second, sustained. 0 = no
-        /// limit. More: RATE_LIMITED.
+        /// Bytes of large client frames under way on all connections together. A frame takes its share before
+        /// memory is reserved for it. More: its socket is not read until there is room.
+        #[serde(with = "size")]
+        inbound_bytes: usize = Limits::default().inbound_bytes,
+        /// Requests that come while what is done now has waited for so long are refused: OVERLOADED. What is
+        /// accepted is done soon, and what is not is told at once.
+        #[serde(with = "duration")]
+        waiting_time: Duration = Limits::default().waiting_time,
+        /// Sends, edits, recalls and deletions for all that one user may make per second on all devices
+        /// together, sustained. 0 = no limit. More: RATE_LIMITED.
         sends_per_second: u32 = Limits::default().sends_per_second,
-        /// Sends one session may make at once above the sustained rate.
+        /// Sends one user may make at once above the sustained rate.
         sends_burst: u32 = Limits::default().sends_burst,
+        /// Sessions one user may open per second on all devices together, sustained. 0 = no limit. More:
+        /// RATE_LIMITED, close.
+        sessions_per_second: u32 = Limits::default().sessions_per_second,
+        /// Sessions one user may open at once above the sustained rate.
+        sessions_burst: u32 = Limits::default().sessions_burst,
     }
 
     /// How data is kept.
@@ -273,8 +289,12 @@ impl From<&LimitsSection> for Limits {
             greeting_connections: set.greeting_connections,
             connections_per_address: set.connections_per_address,
             auth_failures_per_minute: set.auth_failures_per_minute,
+            inbound_bytes: set.inbound_bytes,
+            waiting_time: set.waiting_time,
             sends_per_second: set.sends_per_second,
             sends_burst: set.sends_burst,
+            sessions_per_second: set.sessions_per_second,
+            sessions_burst: set.sessions_burst,
         }
     }
 }

@@ -5,19 +5,27 @@
 //! stops while the socket does not take what was read.
 
 use std::{
+    collections::VecDeque,
     io,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use bytes::BytesMut;
-use tokio::{task::yield_now, time::sleep_until};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::yield_now,
+    time::sleep_until,
+};
 
 use super::{Shared, feed::Feed, stream::Stream};
 use crate::{
-    engine::{Answer, Now, read},
+    engine::{Answer, Caller, Now, read},
     id::{ConversationId, SessionId},
-    limits::{CLIENT_FRAME_BYTES_MAX, GREETING_FRAME_BYTES_MAX},
+    limits::{
+        CLIENT_FRAME_BYTES_MAX, FRAME_FREE_BYTES_MAX, FRAME_TIME_MAX, GREETING_FRAME_BYTES_MAX,
+        OUTPUT_BYTES_MAX,
+    },
     refusal::{ErrorCode, Refusal, Retry},
     reply::Reply,
     request::Incoming,
@@ -27,8 +35,6 @@ use crate::{
     wire::{self, FrameDecoder},
 };
 
-/// Outputs are made until so many bytes wait for the socket.
-const OUT_BYTES_MAX: usize = 512 * 1024;
 /// Devices in one presence push: far below what a frame may have.
 const PRESENCE_PUSH_MAX: usize = 1000;
 /// A timer that fires later than this has been held up, and so may have been what it waits for.
@@ -43,7 +49,13 @@ pub(super) struct Connection {
     feed: Arc<Feed>,
     decoder: FrameDecoder,
     input: BytesMut,
+    /// The share of a large frame under way, and since when.
+    share: Option<(OwnedSemaphorePermit, Instant)>,
+    /// Bytes of the frame that waits for its share; the socket is not read meanwhile.
+    starved: Option<u32>,
     output: BytesMut,
+    /// Answers that wait until there is room for them: what they read may be much.
+    answers: VecDeque<(u64, Answer)>,
     /// When the socket last took something, or had nothing to take.
     taken: Instant,
     closing: Option<Instant>,
@@ -72,7 +84,10 @@ impl Connection {
             feed,
             decoder: FrameDecoder::new(GREETING_FRAME_BYTES_MAX),
             input: BytesMut::new(),
+            share: None,
+            starved: None,
             output: BytesMut::new(),
+            answers: VecDeque::new(),
             taken: now.mono,
             closing: None,
             not_before: now.mono,
@@ -134,7 +149,9 @@ impl Connection {
             if wake.deadline().into_std() > due {
                 wake.as_mut().reset(due.into());
             }
-            let reads = self.session.wants_input() && self.output.len() < OUT_BYTES_MAX;
+            let reads = self.session.wants_input()
+                && self.output.len() < OUTPUT_BYTES_MAX
+                && self.starved.is_none();
             tokio::select! {
                 ready = self.stream.readable(), if reads || self.closing.is_some() => {
                     ready?;
@@ -142,6 +159,10 @@ impl Connection {
                 }
                 ready = self.stream.writable(), if self.waits_for_socket() => ready?,
                 () = self.feed.arrived() => {}
+                share = share(&self.shared.inbound, self.starved), if self.starved.is_some() => {
+                    self.starved = None;
+                    self.share = Some((share, self.shared.clock.now().mono));
+                }
                 () = &mut wake => {
                     if !self.is_late(wake.deadline().into_std()) {
                         self.on_time();
@@ -176,6 +197,9 @@ impl Connection {
         if self.unsent() {
             due = due.min(self.taken + self.session.limits().write_stall);
         }
+        if let Some((_, since)) = self.share {
+            due = due.min(since + FRAME_TIME_MAX);
+        }
         self.closing.map_or(due, |closing| due.min(closing + CLOSE_TIME_MAX)).max(self.not_before)
     }
 
@@ -194,6 +218,10 @@ impl Connection {
         let now = self.shared.clock.now();
         if self.session.deadline().is_some_and(|deadline| deadline <= now.mono) {
             self.session.handle_timeout(now);
+        }
+        if self.share.as_ref().is_some_and(|(_, since)| *since + FRAME_TIME_MAX <= now.mono) {
+            self.share = None;
+            self.session.handle_stalled();
         }
         let stalled = self.unsent() && self.taken + self.session.limits().write_stall <= now.mono;
         if stalled || self.closing.is_some_and(|closing| closing + CLOSE_TIME_MAX <= now.mono) {
@@ -223,10 +251,21 @@ impl Connection {
             if self.session.is_open() {
                 self.decoder.set_limit(CLIENT_FRAME_BYTES_MAX);
             }
+            if !self.takes_share() {
+                break;
+            }
             let now = self.shared.clock.now();
-            match self.decoder.next_frame(&mut self.input) {
+            let next = self.decoder.next_frame(&mut self.input);
+            if let Ok(Some(_)) = next {
+                self.share = None;
+            }
+            match next {
                 Ok(Some(frame)) => match wire::decode_client(frame) {
-                    Ok(incoming) => self.frame(now, incoming),
+                    Ok(incoming) => {
+                        let session = self.session.id().number();
+                        tracing::trace!(session, req_id = incoming.req_id, "a frame");
+                        self.frame(now, incoming);
+                    }
                     Err(refused) => self.session.handle_refused(now, refused),
                 },
                 Ok(None) => break,
@@ -251,7 +290,7 @@ impl Connection {
         let tried = admission.lock().may_try(self.session.limits(), id, now.mono);
         if let Err(wait) = tried {
             let detail = "this address has shown too many tokens that are not valid";
-            let retry = Retry::AfterDelay(wait).spread(id.number());
+            let retry = Retry::AfterDelay(wait);
             let refusal = Refusal { retry, ..Refusal::fatal(ErrorCode::RateLimited, detail) };
             let Incoming { req_id, ack, .. } = incoming;
             return self.session.handle_refused(now, wire::Refused { req_id, ack, refusal });
@@ -262,16 +301,43 @@ impl Connection {
         }
     }
 
+    /// Whether memory may be reserved for the frame that comes. What has come already is there anyway.
+    fn takes_share(&mut self) -> bool {
+        let Some(bytes) = self.decoder.announced(&self.input) else { return true };
+        if bytes <= FRAME_FREE_BYTES_MAX || bytes <= self.input.len() || self.share.is_some() {
+            return true;
+        }
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        match Arc::clone(&self.shared.inbound).try_acquire_many_owned(bytes) {
+            Ok(share) => {
+                self.share = Some((share, self.shared.clock.now().mono));
+                true
+            }
+            Err(_) => {
+                let session = self.session.id().number();
+                tracing::debug!(session, bytes, "a large frame waits for its share");
+                self.starved = Some(bytes);
+                false
+            }
+        }
+    }
+
     /// Does what the session wants, as long as the socket keeps up. True when it stopped because
     /// enough waits for the socket.
     fn pump(&mut self) -> bool {
         while self.closing.is_none() {
-            if self.output.len() >= OUT_BYTES_MAX {
+            if self.output.len() >= OUTPUT_BYTES_MAX {
                 return true;
             }
+            self.answer_next();
             let Some(output) = self.session.poll_output() else { break };
             match output {
-                Output::Frame(req_id, reply) => {
+                Output::Frame(req_id, mut reply) => {
+                    if let Reply::Refused(Refusal { code, detail, retry, .. }) = &mut reply {
+                        let session = self.session.id().number();
+                        tracing::debug!(session, req_id, code = code.name(), detail, "refused");
+                        *retry = retry.spread(session.wrapping_add(req_id << 32));
+                    }
                     if !self.unsent() {
                         self.taken = self.shared.clock.now().mono;
                     }
@@ -285,7 +351,8 @@ impl Connection {
                     }
                 }
                 Output::Read { after, upto, entries, bytes } => {
-                    self.read_inbox(after, upto, ReadLimit { entries, bytes });
+                    let room = OUTPUT_BYTES_MAX.saturating_sub(self.output.len());
+                    self.read_inbox(after, upto, ReadLimit { entries, bytes: bytes.min(room) });
                 }
                 Output::ReadRows(id, span) => self.read_rows(&id, span),
                 Output::ReadChanges(id, first, last) => self.read_changes(&id, first, last),
@@ -334,25 +401,22 @@ impl Connection {
 
     /// Takes what has come in for this session.
     fn collect(&mut self) {
-        let arrivals = self.feed.take(self.output.len() < OUT_BYTES_MAX);
+        let arrivals = self.feed.take(self.output.len() < OUTPUT_BYTES_MAX);
         let now = self.shared.clock.now();
         if arrivals.reload {
-            self.session.handle_reload(now, self.shared.context());
+            self.session.handle_reload(self.shared.context());
         }
         for (number, answer) in arrivals.answers {
             match answer {
+                // What the session has asked for itself is small, and goes before the signs after it.
                 Answer::Attached(_) | Answer::Resumed(_) | Answer::CaughtUp { .. } => {
+                    if let (Answer::Attached(_), Some(caller)) = (&answer, self.session.caller()) {
+                        let Caller { session, user, device, .. } = caller;
+                        tracing::debug!(session = session.number(), %user, %device, "a session");
+                    }
                     self.session.handle_answer(now, number, answer);
                 }
-                answer => match self.complete(answer) {
-                    Ok(Some(reply)) => self.session.handle_reply(number, reply),
-                    Ok(None) => {}
-                    Err(error) => {
-                        tracing::error!(%error, "a reply cannot be read");
-                        let refusal = Refusal::new(ErrorCode::Internal, "the store cannot be read");
-                        self.session.handle_reply(number, Reply::Refused(refusal));
-                    }
-                },
+                answer => self.answers.push_back((number, answer)),
             }
         }
         arrivals.large.values().flatten().for_each(|sign| self.session.handle_large(sign));
@@ -371,11 +435,31 @@ impl Connection {
             self.session.handle_push(Reply::PresencePush(std::mem::replace(&mut changes, rest)));
         }
         if let Some(reason) = arrivals.end {
+            // What is ready was answered before.
+            for (number, answer) in std::mem::take(&mut self.answers) {
+                if let Answer::Reply(reply) = answer {
+                    self.session.handle_reply(number, reply);
+                }
+            }
             self.session.handle_end(reason);
         }
         self.give_way |= arrivals.give_way;
         if arrivals.drain {
             self.session.handle_drain();
+        }
+    }
+
+    /// Gives the next answer to the session, now that there is room for what it may have to read.
+    fn answer_next(&mut self) {
+        let Some((number, answer)) = self.answers.pop_front() else { return };
+        match self.complete(answer) {
+            Ok(Some(reply)) => self.session.handle_reply(number, reply),
+            Ok(None) => {}
+            Err(error) => {
+                tracing::error!(%error, "a reply cannot be read");
+                let refusal = Refusal::new(ErrorCode::Internal, "the store cannot be read");
+                self.session.handle_reply(number, Reply::Refused(refusal));
+            }
         }
     }
 
@@ -396,5 +480,14 @@ impl Connection {
             self.output = BytesMut::new();
         }
         Ok(())
+    }
+}
+
+/// Waits for a share of the inbound bytes.
+async fn share(inbound: &Arc<Semaphore>, bytes: Option<u32>) -> OwnedSemaphorePermit {
+    match Arc::clone(inbound).acquire_many_owned(bytes.unwrap_or_default()).await {
+        Ok(share) => share,
+        // It is never closed.
+        Err(_) => std::future::pending().await,
     }
 }

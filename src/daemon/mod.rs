@@ -137,6 +137,8 @@ struct Shared {
     /// A connection has given up its place among all or among those that greet.
     place_left: Notify,
     connection_ended: Notify,
+    /// Bytes that large frames under way may still take.
+    inbound: Arc<Semaphore>,
 }
 
 impl Shared {
@@ -193,14 +195,23 @@ impl Daemon {
         }
         let writer_ended = Arc::new(Notify::new());
         let ended = Arc::clone(&writer_ended);
-        let (submitter, writer) =
-            writer::start(engine, store.reader(), clock, to_hook, move || ended.notify_one())
-                .map_err(DaemonError::Thread)?;
+        let (submitter, writer) = writer::start(
+            engine,
+            store.reader(),
+            clock,
+            to_hook,
+            config.limits.waiting_time,
+            move || {
+                ended.notify_one();
+            },
+        )
+        .map_err(DaemonError::Thread)?;
         let posts = Arc::default();
         if let Some(hook) = &config.hook {
             hook::start(hook, &jobs, &submitter, &posts).map_err(DaemonError::Hook)?;
         }
-        let context = SessionContext { keys: config.keys, limits: config.limits };
+        let inbound = config.limits.inbound_bytes.min(Semaphore::MAX_PERMITS);
+        let context = SessionContext::new(config.keys, config.limits);
         let shared = Arc::new(Shared {
             context: RwLock::new(Arc::new(context)),
             shown,
@@ -210,6 +221,7 @@ impl Daemon {
             admission: Mutex::default(),
             place_left: Notify::new(),
             connection_ended: Notify::new(),
+            inbound: Arc::new(Semaphore::new(inbound)),
         });
         // Ids do not repeat across restarts, so that logs of two lives do not mix.
         let next_session = AtomicU64::new(clock.now().wall.millis() << 20);

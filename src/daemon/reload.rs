@@ -27,7 +27,7 @@ impl Reloader {
     /// Tokens of these keys are accepted from now on, and no others. Sessions whose token was signed
     /// with a key that is gone end (GoAway REVOKED).
     pub fn keys(&self, keys: KeyRing) {
-        self.change(|context| SessionContext { keys, limits: context.limits.clone() });
+        self.change(|context| context.with(keys, context.limits.clone()));
     }
 
     /// These limits hold from now on, but for [`Limits::FIXED`]. Sessions keep what they were told.
@@ -35,7 +35,7 @@ impl Reloader {
         let mut in_force = limits;
         self.change(|context| {
             in_force = context.limits.reload(in_force.clone());
-            SessionContext { keys: context.keys.clone(), limits: in_force.clone() }
+            context.with(context.keys.clone(), in_force.clone())
         });
         self.0.submitter.limit(in_force);
     }

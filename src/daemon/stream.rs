@@ -6,6 +6,7 @@
 //! of Hello and the bound on greeting connections hold for it. It buffers at most one chunk.
 
 use std::{
+    cell::RefCell,
     io::{self, BufRead, IoSlice, Read, Write},
     net::Shutdown,
     sync::Arc,
@@ -23,6 +24,10 @@ const READ_BYTES: usize = 16 * 1024;
 const CHUNK_BYTES: usize = 64 * 1024;
 /// How long a peer that has been told everything may take to close as well.
 const LINGER_TIME_MAX: Duration = Duration::from_secs(1);
+
+thread_local! {
+    static BYTES_READ: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BYTES]);
+}
 
 /// See the head of this module.
 pub(super) enum Stream {
@@ -70,13 +75,16 @@ impl Stream {
     pub(super) fn read(&mut self, input: &mut BytesMut) -> io::Result<()> {
         match self {
             Self::Plain(socket) => {
-                input.reserve(READ_BYTES);
-                match socket.try_read_buf(input) {
+                // What has come takes the memory that it needs: its frames may wait for long.
+                BYTES_READ.with_borrow_mut(|bytes| match socket.try_read(bytes) {
                     Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
-                    Ok(_) => Ok(()),
+                    Ok(count) => {
+                        input.extend_from_slice(bytes.get(..count).unwrap_or_default());
+                        Ok(())
+                    }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
                     Err(error) => Err(error),
-                }
+                })
             }
             Self::Tls(stream) => stream.read(input),
         }

@@ -8,10 +8,10 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
@@ -42,7 +42,14 @@ const BATCH_BYTES_MAX: usize = 4 << 20;
 const FULL_DISK_PAUSE: Duration = Duration::from_millis(500);
 
 enum Task {
-    Do { feed: Arc<Feed>, number: u64, caller: Caller, command: Command, bytes: usize },
+    Do {
+        feed: Arc<Feed>,
+        number: u64,
+        caller: Caller,
+        command: Command,
+        bytes: usize,
+        since: Instant,
+    },
     Detach(Caller),
     Settle(Outcome),
     Limit(Box<Limits>),
@@ -54,6 +61,9 @@ enum Task {
 pub(super) struct Submitter {
     tasks: Sender<Task>,
     waiting_bytes: Arc<AtomicUsize>,
+    /// How long what is done now has waited, in milliseconds.
+    waited: Arc<AtomicU64>,
+    waiting_time: Duration,
 }
 
 /// Too much waits.
@@ -73,12 +83,18 @@ impl Submitter {
             Command::Request(Request::Edit { content, .. }) => content.len(),
             _ => 0,
         };
+        let waited = Duration::from_millis(self.waited.load(Ordering::Relaxed));
+        // A session that opens, or goes on, is let through: it costs little.
+        if waited > self.waiting_time && matches!(command, Command::Request(_)) {
+            return Err(Overloaded);
+        }
         if self.waiting_bytes.load(Ordering::Relaxed) + bytes > WAITING_BYTES_MAX {
             return Err(Overloaded);
         }
         let feed = Arc::clone(feed);
         self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
-        match self.tasks.try_send(Task::Do { feed, number, caller, command, bytes }) {
+        let since = Instant::now();
+        match self.tasks.try_send(Task::Do { feed, number, caller, command, bytes, since }) {
             Ok(()) => Ok(()),
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
                 self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
@@ -115,15 +131,26 @@ pub(super) fn start(
     reader: Reader,
     clock: Clock,
     hook: Sender<Job>,
+    waiting_time: Duration,
     on_end: impl FnOnce() + Send + 'static,
 ) -> std::io::Result<(Submitter, JoinHandle<Result<Writer, StoreError>>)> {
     let (tasks, waiting) = crossbeam_channel::bounded(WAITING_MAX);
     let waiting_bytes = Arc::new(AtomicUsize::new(0));
-    let submitter = Submitter { tasks, waiting_bytes: Arc::clone(&waiting_bytes) };
+    let waited = Arc::new(AtomicU64::new(0));
+    let (in_bytes, in_time) = (Arc::clone(&waiting_bytes), Arc::clone(&waited));
+    let submitter = Submitter { tasks, waiting_bytes: in_bytes, waited: in_time, waiting_time };
     let thread = std::thread::Builder::new().name("writer".into()).spawn(move || {
         let directory = Directory::default();
-        let mut thread =
-            Thread { engine, reader, clock, directory, hook, waiting_bytes, dropped_pushes: 0 };
+        let mut thread = Thread {
+            engine,
+            reader,
+            clock,
+            directory,
+            hook,
+            waiting_bytes,
+            waited,
+            dropped_pushes: 0,
+        };
         // Also when it panics: the daemon must not go on without its writer.
         let _ended = OnEnd(Some(on_end));
         let outcome = thread.run(&waiting);
@@ -159,6 +186,7 @@ struct Thread {
     /// Takes everything the engine has out at once.
     hook: Sender<Job>,
     waiting_bytes: Arc<AtomicUsize>,
+    waited: Arc<AtomicU64>,
     /// Pushes that gave way to newer ones.
     dropped_pushes: u64,
 }
@@ -216,6 +244,9 @@ impl Thread {
             Some(deadline) => deadline.saturating_duration_since(self.clock.now().mono).min(idle),
             None => idle,
         };
+        if waiting.is_empty() {
+            self.waited.store(0, Ordering::Relaxed);
+        }
         match waiting.recv_timeout(wait) {
             Ok(task) => Some(task),
             Err(RecvTimeoutError::Timeout) => None,
@@ -225,7 +256,9 @@ impl Thread {
 
     fn task(&mut self, task: Task, held: &mut Held) -> Result<(), StoreError> {
         match task {
-            Task::Do { feed, number, caller, command, bytes } => {
+            Task::Do { feed, number, caller, command, bytes, since } => {
+                let waited = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+                self.waited.store(waited, Ordering::Relaxed);
                 self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
                 if let Command::CaughtUp = command {
                     // What the answer tells is newer.

@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::{Answer, Caller, Engine, Stop, not_found, open, refuse};
+use super::{Answer, Caller, Engine, Stop, open, refuse};
 use crate::{
     conversation::Membership,
     history,
@@ -92,8 +92,7 @@ impl Engine {
         page_token: &Bytes,
         limit: u32,
     ) -> Result<Answer, Stop> {
-        let open = self.cache.open(&self.writer, id)?.ok_or_else(not_found)?;
-        open.member(&caller.user).ok_or_else(not_found)?;
+        let (open, _) = self.as_member(caller, id)?;
         let start = if page_token.is_empty() {
             0
         } else {

@@ -19,6 +19,7 @@ mod command;
 mod devices;
 mod effects;
 mod full;
+mod gate;
 mod group;
 mod held;
 mod hide;
@@ -237,8 +238,10 @@ impl Engine {
             Command::Resume(position) => self.resume(now, caller, *position),
             Command::CaughtUp => self.caught_up(caller),
             Command::Cursor(seq) => self.cursor(now, caller, *seq),
-            Command::Request(_) if self.presence.is_over(caller.session) => Err(presence::over()),
-            Command::Request(request) => self.request(now, caller, request),
+            Command::Request(request) => {
+                self.permit(caller, gate::right(request))?;
+                self.request(now, caller, request)
+            }
         }
     }
 
@@ -335,9 +338,7 @@ impl Engine {
             | Request::Ack(_)
             | Request::Ping { .. }
             | Request::Bye
-            | Request::Unknown => {
-                Err(refuse(ErrorCode::WrongState, "this request is the session's own"))
-            }
+            | Request::Unknown => Err(gate::not_the_engines()),
         }
     }
 

@@ -217,8 +217,7 @@ impl Engine {
         id: &ConversationId,
         seq: HistorySeq,
     ) -> Result<Target, Stop> {
-        let open = self.cache.open(&self.writer, id)?.ok_or_else(not_found)?;
-        let role = open.member(&caller.user).ok_or_else(not_found)?.role;
+        let (open, role) = self.as_member(caller, id)?;
         let own = open::membership(&self.writer, &caller.user, id)?.ok_or_else(not_found)?;
         let tip = self.cache.tip(&self.writer, id)?;
         if !own.sees(seq) || seq > tip.head {

@@ -78,9 +78,6 @@ impl Engine {
         content_type: &Arc<str>,
         content: &Bytes,
     ) -> Result<Answer, Stop> {
-        if !caller.admin {
-            return Err(refuse(ErrorCode::ForbiddenScope, "notices need the scope \"admin\""));
-        }
         let payload_hash = payload_hash(to, content_type, content);
         let known = sent::look_up(&self.writer, &caller.user, &caller.device, client_id)?;
         let out_of_order = match known {

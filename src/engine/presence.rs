@@ -158,9 +158,6 @@ impl Engine {
         content_type: &Arc<str>,
         content: &Bytes,
     ) -> Result<Answer, Stop> {
-        if self.writer.row(Table::Member, &member_key(id, &caller.user))?.is_none() {
-            return Err(not_found());
-        }
         // Typing in a crowd is noise, and its members are not looked up for it.
         if self.cache.is_large(&self.writer, id)? {
             return Ok(Answer::Reply(Reply::Done { inbox_seq: InboxSeq::ZERO }));

@@ -13,7 +13,9 @@ use crate::{
     history::{self, Mutation},
     id::{ConversationId, UserId},
     inbox,
-    limits::{BATCH_BYTES_TARGET, HISTORY_PAGE_BYTES_DEFAULT, HISTORY_PAGE_BYTES_MAX},
+    limits::{
+        BATCH_BYTES_TARGET, HISTORY_PAGE_BYTES_DEFAULT, HISTORY_PAGE_BYTES_MAX, OUTPUT_BYTES_MAX,
+    },
     message::{Entry, EntryKind, Message, MutationRef},
     notice,
     planted::{self, Bug},
@@ -205,7 +207,7 @@ pub fn rows(
     for (seq, row) in rows {
         let message = if sight.sees(seq) { Some(sight.show(seq, row)?) } else { None };
         bytes += message.as_ref().map_or(0, message_weight);
-        if bytes > BATCH_BYTES_TARGET && !shown.is_empty() {
+        if bytes > OUTPUT_BYTES_MAX && !shown.is_empty() {
             break;
         }
         shown.push((seq, message));
@@ -226,7 +228,7 @@ pub fn changes(
     last: MutationSeq,
 ) -> Result<Vec<(MutationSeq, Option<PlacedMessage>)>, StoreError> {
     let entries = usize::try_from(last.since(first)).unwrap_or(usize::MAX).saturating_add(1);
-    let limit = ReadLimit { entries, bytes: BATCH_BYTES_TARGET };
+    let limit = ReadLimit { entries, bytes: OUTPUT_BYTES_MAX };
     let records = reader.read(&LogKey::mutations(conversation), first.number(), limit)?;
     let sight = Sight::open(reader, user, conversation)?;
     let mut shown = Vec::with_capacity(records.len());
@@ -241,7 +243,7 @@ pub fn changes(
             None => Some(PlacedMessage::new(conversation.clone(), HistorySeq::ZERO, None)),
         };
         bytes += message.as_ref().map_or(0, message_weight);
-        if bytes > BATCH_BYTES_TARGET && !shown.is_empty() {
+        if bytes > OUTPUT_BYTES_MAX && !shown.is_empty() {
             break;
         }
         shown.push((at, message));

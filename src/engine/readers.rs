@@ -32,8 +32,7 @@ impl Engine {
         page_token: &Bytes,
         limit: u32,
     ) -> Result<Answer, Stop> {
-        let open = self.cache.open(&self.writer, id)?.ok_or_else(not_found)?;
-        open.member(&caller.user).ok_or_else(not_found)?;
+        let (open, _) = self.as_member(caller, id)?;
         if open.row.kind == ConversationKind::Direct {
             return Err(refuse(ErrorCode::Forbidden, "a direct conversation has PeerRead entries"));
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::{
     Answer, Caller, Engine, Now, Stop,
     command::Tip,
+    gate::Right,
     not_found,
     open::{self, Open},
     refuse,
@@ -65,10 +66,7 @@ impl Engine {
         let mut fresh = false;
         let (open, tip) = match self.cache.open(&self.writer, &conversation)? {
             Some(open) => {
-                if open.member(&caller.user).is_none() {
-                    return Err(not_found());
-                }
-                open.must_live()?;
+                self.permit(caller, Right::Write(&conversation))?;
                 commit.require(open.unchanged(&conversation));
                 (open, self.cache.tip(&self.writer, &conversation)?)
             }

@@ -126,10 +126,13 @@ fn spawn(
     let mut command = Command::new(program);
     command.args(["serve", "--log", "warn", "--listen", &listen.to_string(), "--data"]).arg(data);
     // A replay may be slower than life: who may change a message does not depend on it. Every group
-    // goes to inboxes, so that every device's stream has every message.
+    // goes to inboxes, so that every device's stream has every message. Days pass in seconds: there are no rates.
     command.env("ROAMD_LIMITS__RECALL_WINDOW", "365d");
     command.env("ROAMD_LIMITS__EDIT_WINDOW", "365d");
     command.env("ROAMD_LIMITS__FANOUT_MEMBERS", "100000");
+    command.env("ROAMD_LIMITS__SENDS_PER_SECOND", "0");
+    command.env("ROAMD_LIMITS__WAITING_TIME", "1h");
+    command.env("ROAMD_LIMITS__SESSIONS_PER_SECOND", "0");
     if let Some(entries) = inbox_entries {
         command.env("ROAMD_LIMITS__INBOX_ENTRIES", entries.to_string());
     }

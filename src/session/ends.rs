@@ -2,10 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{OWN, Output, Session, SessionContext, State, rate::Rates};
+use super::{OWN, Output, Session, SessionContext, State, rate::TooFast};
 use crate::{
     engine::Now,
-    refusal::{ErrorCode, Refusal},
+    refusal::{ErrorCode, Refusal, Retry},
     reply::{GoAwayReason, Reply},
 };
 
@@ -34,9 +34,8 @@ impl Session {
 
     /// Keys and limits are others now. Who has said Hello keeps the limits that it is told in Welcome,
     /// unless the key of its token is gone: then the session ends.
-    pub fn handle_reload(&mut self, now: Now, context: Arc<SessionContext>) {
+    pub fn handle_reload(&mut self, context: Arc<SessionContext>) {
         if self.state == State::Greeting {
-            self.rates = Rates::new(&context.limits, now.mono);
             self.context = context;
         } else if self.signed_by.is_some_and(|key| !context.keys.has(key)) {
             self.go_away(GoAwayReason::Revoked);
@@ -83,6 +82,12 @@ impl Session {
         if fatal {
             self.close(None);
         }
+    }
+
+    pub(super) fn refuse_too_fast(&mut self, req_id: u64, too_fast: TooFast, fatal: bool) {
+        let TooFast { wait, detail } = too_fast;
+        let refusal = Refusal::new(ErrorCode::RateLimited, detail);
+        self.refuse(req_id, Refusal { retry: Retry::AfterDelay(wait), fatal, ..refusal });
     }
 
     pub(super) fn fail(&mut self, code: ErrorCode, detail: &str) {

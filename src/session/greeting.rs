@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{OWN, PROTOCOL, Session, State};
+use super::{OWN, PROTOCOL, Session, SessionContext, State};
 use crate::{
     auth::{AuthError, Scope},
     engine::{Caller, Command, Compared, Now},
@@ -51,6 +51,10 @@ impl Session {
         if !claims.scopes.contains(Scope::Client) {
             let detail = "the token lacks the scope \"client\"";
             return self.refuse(req_id, Refusal::fatal(ErrorCode::ForbiddenScope, detail));
+        }
+        let SessionContext { quotas, limits, .. } = &*self.context;
+        if let Err(too_fast) = self.rates.open(quotas, limits, &claims.user, now.mono) {
+            return self.refuse_too_fast(req_id, too_fast, true);
         }
         let left = claims.expires.millis().saturating_sub(now.wall.millis());
         // A token without end is still looked at again after a month.

@@ -25,6 +25,7 @@ mod stream;
 
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 
+pub use self::rate::Quotas;
 use self::{large::Large, rate::Rates, stream::Stream};
 use crate::{
     auth::{KeyMark, KeyRing},
@@ -32,7 +33,7 @@ use crate::{
     id::{ConversationId, Epoch, SessionId},
     limits::{HELLO_TIMEOUT, Limits},
     planted::{self, Bug},
-    refusal::{ErrorCode, Refusal, Retry},
+    refusal::{ErrorCode, Refusal},
     reply::{EntryView, GoAwayReason, PlacedMessage, Reply},
     request::{ClientLimits, Feature, Incoming, Position, Request},
     seq::{HistorySeq, InboxSeq, MutationSeq, Span},
@@ -49,6 +50,22 @@ pub struct SessionContext {
     pub keys: KeyRing,
     /// What is allowed.
     pub limits: Limits,
+    /// What users have used of it.
+    pub quotas: Arc<Quotas>,
+}
+
+impl SessionContext {
+    /// For a daemon that has no sessions yet.
+    #[must_use]
+    pub fn new(keys: KeyRing, limits: Limits) -> Self {
+        Self { keys, limits, quotas: Arc::default() }
+    }
+
+    /// Other keys and limits; what users have used stays used.
+    #[must_use]
+    pub fn with(&self, keys: KeyRing, limits: Limits) -> Self {
+        Self { keys, limits, quotas: Arc::clone(&self.quotas) }
+    }
 }
 
 /// What the shell is to do next.
@@ -127,7 +144,7 @@ impl Session {
     #[must_use]
     pub fn new(context: Arc<SessionContext>, id: SessionId, now: Now) -> Self {
         Self {
-            rates: Rates::new(&context.limits, now.mono),
+            rates: Rates::new(now.mono),
             context,
             id,
             state: State::Greeting,
@@ -255,11 +272,8 @@ impl Session {
             }
             (_, request) => {
                 self.acknowledge(ack);
-                if let Err(wait) = self.rates.take(now.mono, &request) {
-                    let detail = "this session sends faster than it may";
-                    let retry = Retry::AfterDelay(wait);
-                    let refusal = Refusal::new(ErrorCode::RateLimited, detail);
-                    return self.refuse(req_id, Refusal { retry, ..refusal });
+                if let Err(too_fast) = self.rates.take(now.mono, &request) {
+                    return self.refuse_too_fast(req_id, too_fast, false);
                 }
                 self.submit(req_id, Command::Request(request));
             }
@@ -462,11 +476,7 @@ impl Session {
         self.outstanding.retain(|outstanding| *outstanding != req_id);
     }
 
-    fn say(&mut self, req_id: u64, mut reply: Reply) {
-        if let Reply::Refused(refusal) = &mut reply {
-            let seed = self.id.number().wrapping_add(req_id << 32);
-            refusal.retry = refusal.retry.spread(seed);
-        }
+    fn say(&mut self, req_id: u64, reply: Reply) {
         if self.state != State::Closed {
             self.outputs.push_back(Output::Frame(req_id, reply));
         }

@@ -24,7 +24,7 @@ fn context() -> (Arc<SessionContext>, String) {
     let user = UserId::new("alice").unwrap();
     let hour = Duration::from_secs(3600);
     let token = keys.mint(&user, None, Scopes::of(&[Scope::Client]), hour, WALL).unwrap();
-    (Arc::new(SessionContext { keys, limits: Limits::default() }), token)
+    (Arc::new(SessionContext::new(keys, Limits::default())), token)
 }
 
 fn incoming(req_id: u64, request: Request) -> Incoming {

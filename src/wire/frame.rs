@@ -99,6 +99,14 @@ impl FrameDecoder {
         self.limit = limit;
     }
 
+    /// How many bytes the frame at the start of `stream` has with its prefix, as far as it can be told
+    /// and may be.
+    #[must_use]
+    pub fn announced(&self, stream: &[u8]) -> Option<usize> {
+        let (prefix, body) = read_prefix(stream, self.limit).ok()??;
+        Some(prefix + body)
+    }
+
     /// The body of the next frame, or none while it is incomplete.
     ///
     /// The body shares the memory of `stream`: keeping a piece of it keeps the read buffer it came in.

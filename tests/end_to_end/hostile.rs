@@ -9,7 +9,7 @@ use std::{collections::VecDeque, thread};
 use self::table::{HostileCase, When};
 use crate::{
     expect,
-    support::{Client, Daemon, daemon::until, peer},
+    support::{Client, Daemon, daemon::until, peer, text},
 };
 use prost::Message as _;
 use roamd::{
@@ -262,6 +262,35 @@ fn an_address_has_so_many_connections() {
     });
 }
 
+/// Large frames take their share of what there is before memory is reserved for them. One that finds too
+/// little left waits, and is taken when there is room; small frames do not wait.
+#[test]
+fn large_frames_share_what_there_is() {
+    let daemon = Daemon::with(&[("limits.inbound_bytes", "256KiB"), ("log.level", "debug")]);
+    let large = "x".repeat(60_000);
+    // Five of 60 kB, of which 256 KiB hold four.
+    let mut slow: Vec<(Client, Vec<u8>)> = (0..5u64)
+        .map(|number| {
+            let mut client = daemon.login("mallory", &format!("device{number}"));
+            client.expect_reply(100);
+            let body = Some(text(peer("bob"), 1, &large));
+            let frame = ClientFrame { req_id: 100, ack_seq: 0, body };
+            let mut bytes = frame.encode_length_delimited_to_vec();
+            let rest = bytes.split_off(30_000);
+            client.write(&bytes);
+            (client, rest)
+        })
+        .collect();
+    until("one to wait", || daemon.log().contains("waits for its share").then_some(()));
+    daemon.login("bob", "phone").send(peer("carol"), 1, "small");
+    for (client, rest) in &mut slow {
+        client.write(rest);
+    }
+    for (client, _) in &mut slow {
+        expect!(SendAck, client.reply(100));
+    }
+}
+
 /// The limits are met to the byte, from both sides.
 #[test]
 fn a_frame_of_just_the_limit_is_taken() {
@@ -311,13 +340,9 @@ fn a_frame_of_just_the_limit_is_taken() {
 fn nothing_is_heard_after_bye() {
     let daemon = Daemon::start();
     let mut alice = daemon.login("alice", "laptop");
-    let before = alice.post(crate::support::text(peer("bob"), 1, "before"));
+    let before = alice.post(text(peer("bob"), 1, "before"));
     let bye = ClientFrame { req_id: 0, ack_seq: 0, body: Some(Body::Bye(Bye {})) };
-    let after = ClientFrame {
-        req_id: 99,
-        ack_seq: 0,
-        body: Some(crate::support::text(peer("bob"), 2, "after")),
-    };
+    let after = ClientFrame { req_id: 99, ack_seq: 0, body: Some(text(peer("bob"), 2, "after")) };
     let frames = [bye, after].map(|frame| frame.encode_length_delimited_to_vec());
     alice.write(&frames.concat());
     let end = alice.end();

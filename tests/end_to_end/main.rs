@@ -9,6 +9,7 @@
 mod support;
 
 mod acks;
+mod canary;
 mod catch_up;
 mod compare;
 mod devices;

@@ -4,13 +4,13 @@ use roamd::{
     refusal::ErrorCode,
     wire::proto::{
         ConversationKind, CreateGroup, Direction, Message, Position, Retry, Send, SendAck,
-        client_frame::Body,
+        client_frame::Body, server_frame,
     },
 };
 
 use crate::{
     expect,
-    support::{Client, Daemon, conversation, peer, text},
+    support::{Client, Daemon, conversation, daemon::until, peer, text},
 };
 
 fn message(client: &Client, history_seq: u64) -> &Message {
@@ -326,7 +326,48 @@ fn a_session_that_sends_too_fast_is_told_to_wait() {
     }
     let error = alice.refused(ErrorCode::RateLimited, text(peer("bob"), 4, "x"));
     assert_eq!(error.retry(), Retry::AfterDelay);
+    assert!(error.detail.contains("limits.sends_per_second"), "{error:?}");
     assert!((1..=2000).contains(&error.retry_after_ms), "{error:?}");
+}
+
+/// The allowance is the user's: neither a new session nor another device is a way around it.
+#[test]
+fn a_user_that_sends_too_fast_is_told_so_on_every_device() {
+    let daemon = Daemon::with(&[("limits.sends_per_second", "1"), ("limits.sends_burst", "2")]);
+    let mut alice = daemon.login("alice", "laptop");
+    for number in 1..=2 {
+        alice.send(peer("bob"), number, "x");
+    }
+    alice.bye();
+    let mut devices: Vec<_> = ["laptop", "phone"].map(|of| daemon.login("alice", of)).into();
+    let sends = devices
+        .iter_mut()
+        .flat_map(|device| [3, 4].map(|number| device.call(text(peer("bob"), number, "x"))));
+    let refused = sends.filter(|reply| matches!(reply, server_frame::Body::Error(_))).count();
+    assert!(refused >= 2, "{refused} of 4 were refused");
+    daemon.login("carol", "phone").send(peer("bob"), 1, "another user has its own");
+}
+
+#[test]
+fn a_user_that_opens_sessions_too_fast_is_told_to_wait() {
+    let settings = [("limits.sessions_per_second", "1"), ("limits.sessions_burst", "2")];
+    let daemon = Daemon::with(&settings);
+    let one = daemon.login("alice", "laptop");
+    daemon.login("alice", "phone");
+    let mut third = daemon.connect();
+    third.post(Body::Hello(daemon.greeting("alice", "phone")));
+    let end = third.end();
+    let error = end.fatally(ErrorCode::RateLimited);
+    assert!(error.detail.contains("limits.sessions_per_second"), "{error:?}");
+    assert_eq!(error.retry(), Retry::AfterDelay);
+    assert!((1..=2000).contains(&error.retry_after_ms), "{error:?}");
+    one.bye();
+    until("a new allowance", || {
+        let mut client = daemon.connect();
+        let posted = client.post(Body::Hello(daemon.greeting("alice", "phone")));
+        let reply = client.reply_or_end(posted)?;
+        matches!(reply, server_frame::Body::Welcome(_)).then_some(())
+    });
 }
 
 /// A device whose data came back from a backup must not use a number twice, and is told the last.

@@ -45,7 +45,7 @@ fn shared() -> &'static Shared {
         let token = keys.mint(&user, None, scopes, Duration::from_secs(3600), WALL);
         let limits = Limits { outstanding_requests: 8, unacked_entries: 20, ..Limits::default() };
         Shared {
-            context: Arc::new(SessionContext { keys, limits }),
+            context: Arc::new(SessionContext::new(keys, limits)),
             token: token.expect("a token"),
             start: Instant::now(),
         }

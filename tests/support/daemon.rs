@@ -38,7 +38,8 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// With the default settings, but for a small journal.
+    /// With the default settings, but for a small journal, and no
+    /// rates: tests are faster than people, and machines that test are slower.
     pub fn start() -> Self {
         Self::with(&[])
     }
@@ -73,7 +74,13 @@ impl Daemon {
 
     #[track_caller]
     fn launch_in(dir: TempDir, settings: &[(&str, &str)]) -> Self {
-        let small = [("store.segment_bytes", "1MiB"), ("store.cache_bytes", "16MiB")];
+        let small = [
+            ("store.segment_bytes", "1MiB"),
+            ("store.cache_bytes", "16MiB"),
+            ("limits.sends_per_second", "0"),
+            ("limits.waiting_time", "1h"),
+            ("limits.sessions_per_second", "0"),
+        ];
         let settings: Vec<_> = small
             .iter()
             .chain(settings)

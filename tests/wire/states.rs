@@ -10,13 +10,13 @@ use bytes::Bytes;
 use prost::Message as _;
 use roamd::{
     auth::{Key, KeyRing, Scope, Scopes},
-    engine::{Answer, Command, Compared, Now},
-    id::{ClientMessageId, DeviceId, Epoch, SessionId, UserId},
+    engine::{Answer, Command, Compared, LargeSign, Now},
+    id::{ClientMessageId, ConversationId, DeviceId, Epoch, SessionId, UserId},
     limits::Limits,
     refusal::{ErrorCode, Refusal},
     reply::{GoAwayReason, Reply, TooLongReason, Verdict},
-    request::{ClientLimits, Hello, Incoming, Position, Request},
-    seq::InboxSeq,
+    request::{ClientLimits, Hello, Incoming, LargeCursor, Position, Request},
+    seq::{HistorySeq, InboxSeq, MutationSeq},
     session::{Output, Session, SessionContext},
     time::Timestamp,
     wire::{self, proto},
@@ -69,7 +69,7 @@ impl Subject {
         let user = UserId::new("alice").unwrap();
         let hour = Duration::from_secs(3600);
         let token = keys.mint(&user, None, Scopes::of(&[Scope::Client]), hour, WALL).unwrap();
-        let context = Arc::new(SessionContext { keys, limits: Limits::default() });
+        let context = Arc::new(SessionContext::new(keys, Limits::default()));
         let start = Instant::now();
         let session = Session::new(context, SessionId::new(1), Now { wall: WALL, mono: start });
         Self { session, start, token }
@@ -131,14 +131,7 @@ impl Subject {
                 subject.hear(2, Request::Resume(position));
             }
             State::Live => {
-                let state = Answer::CaughtUp {
-                    seq: InboxSeq::ZERO,
-                    unread_total: 0,
-                    changed: Vec::new(),
-                    complete: true,
-                    large: Vec::new(),
-                };
-                subject.answer(0, state);
+                subject.answer(0, caught_up());
             }
             State::Leaving | State::Draining => {
                 subject.hear(DUE, Request::ListDevices);
@@ -152,6 +145,16 @@ impl Subject {
         }
         subject.outputs();
         subject
+    }
+}
+
+fn caught_up() -> Answer {
+    Answer::CaughtUp {
+        seq: InboxSeq::ZERO,
+        unread_total: 0,
+        changed: Vec::new(),
+        complete: true,
+        large: Vec::new(),
     }
 }
 
@@ -327,5 +330,169 @@ fn pushes_go_to_open_sessions_only() {
         let told = matches!(subject.outputs()[..], [Output::Frame(0, Reply::PresencePush(_))]);
         let open = [State::TooLong, State::Resuming, State::CatchUp, State::Live];
         assert_eq!(told, open.contains(&state), "{state:?}");
+    }
+}
+
+/// What a session may meet that is no frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Meets {
+    /// A frame that could not be taken as a request.
+    Refused,
+    Attached,
+    Resumed,
+    CaughtUp,
+    Head,
+    Large,
+    Total,
+    Trimmed,
+    Kicked,
+    Drain,
+    /// One of its own commands is not taken.
+    Overloaded,
+    Stalled,
+    Crowded,
+    Silence,
+    Expiry,
+}
+
+const ALL_IT_MEETS: [Meets; 15] = [
+    Meets::Refused,
+    Meets::Attached,
+    Meets::Resumed,
+    Meets::CaughtUp,
+    Meets::Head,
+    Meets::Large,
+    Meets::Total,
+    Meets::Trimmed,
+    Meets::Kicked,
+    Meets::Drain,
+    Meets::Overloaded,
+    Meets::Stalled,
+    Meets::Crowded,
+    Meets::Silence,
+    Meets::Expiry,
+];
+
+impl Subject {
+    fn meets(&mut self, what: Meets) {
+        let (now, session) = (self.now(), &mut self.session);
+        let after = |wait| Now { mono: now.mono + wait, ..now };
+        match what {
+            Meets::Refused => {
+                let refusal = Refusal::new(ErrorCode::TooManyItems, "too many");
+                let refused = wire::Refused { req_id: ASKED, ack: InboxSeq::ZERO, refusal };
+                session.handle_refused(now, refused);
+            }
+            Meets::Attached => {
+                let compared = Box::new(compared(Verdict::UpToDate));
+                session.handle_answer(now, 1, Answer::Attached(compared));
+            }
+            Meets::Resumed => {
+                let compared = Box::new(compared(Verdict::CatchUp));
+                session.handle_answer(now, 2, Answer::Resumed(compared));
+            }
+            Meets::CaughtUp => session.handle_answer(now, 0, caught_up()),
+            Meets::Head => session.handle_head(InboxSeq::new(1)),
+            Meets::Large => {
+                let at = |history| LargeCursor {
+                    conversation: ConversationId::new("group").unwrap(),
+                    history: HistorySeq::new(history),
+                    mutation: MutationSeq::ZERO,
+                    version: 1,
+                };
+                session.handle_large(&LargeSign::Opened(at(3), InboxSeq::ZERO));
+                session.handle_large(&LargeSign::Grown(at(5)));
+            }
+            Meets::Total => session.handle_total(7, InboxSeq::ZERO),
+            Meets::Trimmed => session.handle_trimmed(),
+            Meets::Kicked => session.handle_end(GoAwayReason::Kicked),
+            Meets::Drain => session.handle_drain(),
+            Meets::Overloaded => session.handle_overloaded(0),
+            Meets::Stalled => session.handle_stalled(),
+            Meets::Crowded => session.handle_crowded(),
+            Meets::Silence => {
+                let now = after(Duration::from_secs(91));
+                session.handle_timeout(now);
+            }
+            Meets::Expiry => {
+                let now = after(Duration::from_secs(3601));
+                session.handle_timeout(now);
+            }
+        }
+    }
+}
+
+fn in_short(output: &Output) -> String {
+    match output {
+        Output::Frame(_, Reply::Refused(refusal)) => {
+            let end = if refusal.fatal { ", fatal" } else { "" };
+            format!("{}{end}", refusal.code.name())
+        }
+        Output::Frame(_, Reply::GoAway { reason, .. }) => format!("away {reason:?}"),
+        Output::Frame(_, reply) => {
+            format!("{reply:?}").split([' ', '(', '{']).next().unwrap().to_owned()
+        }
+        Output::Submit(_, _, command) => {
+            format!("submit {}", format!("{command:?}").split([' ', '(']).next().unwrap())
+        }
+        Output::Read { .. } => "read".to_owned(),
+        Output::ReadRows(..) => "rows".to_owned(),
+        Output::ReadChanges(..) => "changes".to_owned(),
+        Output::Close => "close".to_owned(),
+    }
+}
+
+/// What must follow.
+fn follows(state: State, what: Meets) -> &'static [&'static str] {
+    use State::{Attaching, CatchUp, Closed, Draining, Greeting, Leaving, Live, Resuming, TooLong};
+    match (what, state) {
+        (_, Closed) => &[],
+        (Meets::Kicked, _) => &["away Kicked", "close"],
+        (Meets::Stalled, _) => &["away Idle", "close"],
+        (Meets::Silence | Meets::Expiry, Greeting) => &["HELLO_TIMEOUT, fatal", "close"],
+        (Meets::Silence, Attaching) => &["OVERLOADED, fatal", "close"],
+        (Meets::Silence, _) => &["away Idle", "close"],
+        (Meets::Expiry, _) => &["away TokenExpired", "close"],
+        // What is due is waited for.
+        (Meets::Drain, Leaving | Draining | Resuming) => &[],
+        (Meets::Drain, _) => &["away Draining", "close"],
+        (Meets::Refused, Greeting | Attaching) => &["TOO_MANY_ITEMS, fatal", "close"],
+        (Meets::Refused, TooLong | Resuming | CatchUp | Live) => &["TOO_MANY_ITEMS"],
+        (Meets::Attached, Attaching) => &["Welcome", "submit CaughtUp"],
+        (Meets::Resumed, Resuming) => &["Resumed", "submit Cursor", "submit CaughtUp"],
+        (Meets::CaughtUp, CatchUp) => &["CaughtUp"],
+        (Meets::Head, Live) => &["read"],
+        (Meets::Large, Live) => &["rows"],
+        (Meets::Total, Live) => &["UnreadPush"],
+        (Meets::Trimmed, CatchUp | Live) => &["submit Resume"],
+        // It cannot go on without the state at the head.
+        (Meets::Overloaded, CatchUp) => &["OVERLOADED, fatal", "close"],
+        (Meets::Crowded, Greeting) => &["OVERLOADED, fatal", "close"],
+        _ => &[],
+    }
+}
+
+#[test]
+fn everything_else_has_its_effect_in_every_state() {
+    for state in STATES {
+        for what in ALL_IT_MEETS {
+            let mut subject = Subject::at(state);
+            subject.meets(what);
+            // What is asked for is asked for until it comes.
+            let outputs = std::iter::from_fn(|| subject.session.poll_output()).take(8);
+            let mut found: Vec<String> = outputs.map(|output| in_short(&output)).collect();
+            found.dedup();
+            assert_eq!(found, follows(state, what), "{state:?} meets {what:?}");
+            let over = found.last().is_some_and(|last| last == "close") || state == State::Closed;
+            assert_eq!(subject.session.deadline().is_none(), over, "{state:?} meets {what:?}");
+            if over {
+                // Nothing brings it back.
+                for next in ALL_IT_MEETS {
+                    subject.meets(next);
+                    assert!(subject.outputs().is_empty(), "{state:?} meets {what:?}, {next:?}");
+                }
+                assert!(!subject.session.wants_input());
+            }
+        }
     }
 }

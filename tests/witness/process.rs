@@ -43,6 +43,10 @@ impl Launch {
             ("ROAMD_STORE__CHECKPOINT_INTERVAL", "100ms"),
             // Trims all the time, and still holds all of one round.
             ("ROAMD_LIMITS__INBOX_ENTRIES", "2500"),
+            // The load is faster than people are.
+            ("ROAMD_LIMITS__SENDS_PER_SECOND", "0"),
+            ("ROAMD_LIMITS__WAITING_TIME", "1h"),
+            ("ROAMD_LIMITS__SESSIONS_PER_SECOND", "0"),
         ];
         let env = env.map(|(name, value)| (name, value.to_owned())).to_vec();
         Self { data: data.to_owned(), env, under: Vec::new() }

@@ -24,7 +24,7 @@ impl Engine {
         id: &ConversationId,
         users: &[UserId],
     ) -> Result<Answer, Stop> {
-        let (open, _) = self.managed(caller, id)?;
+        let (open, _) = self.as_member(caller, id)?;
         let mut change = self.begin_change(id, open, MembershipAction::Added)?;
         let tip = change.tip;
         let policy = change.before.row.policy;
@@ -75,7 +75,7 @@ impl Engine {
         id: &ConversationId,
         users: &[UserId],
     ) -> Result<Answer, Stop> {
-        let (open, own_role) = self.managed(caller, id)?;
+        let (open, own_role) = self.as_member(caller, id)?;
         let mut change = self.begin_change(id, open, MembershipAction::Removed)?;
         let mut removed = HashSet::with_capacity(users.len());
         let mut outcomes = Vec::with_capacity(users.len());

@@ -15,15 +15,13 @@ use super::{
     large::tell_mode,
     not_found,
     open::{self, Open},
-    refuse,
 };
 use crate::{
     conversation::Member,
     id::{ConversationId, UserId},
     inbox,
     limits::ENTRY_USERS_MAX,
-    message::{ConversationKind, Entry, EntryKind, MembershipAction, MembershipChange, Role},
-    refusal::ErrorCode,
+    message::{Entry, EntryKind, MembershipAction, MembershipChange, Role},
     seq::{HistorySeq, InboxSeq},
     store::{
         Commit, Condition,
@@ -47,26 +45,6 @@ struct Change {
 }
 
 impl Engine {
-    /// A group that the caller is a member of, and that is not closed.
-    fn living(&mut self, caller: &Caller, id: &ConversationId) -> Result<(Arc<Open>, Role), Stop> {
-        let open = self.cache.open(&self.writer, id)?.ok_or_else(not_found)?;
-        let role = open.member(&caller.user).ok_or_else(not_found)?.role;
-        if open.row.kind == ConversationKind::Direct {
-            return Err(refuse(ErrorCode::Forbidden, "a direct conversation stays as it is"));
-        }
-        open.must_live()?;
-        Ok((open, role))
-    }
-
-    /// A group whose members and title the caller may change.
-    fn managed(&mut self, caller: &Caller, id: &ConversationId) -> Result<(Arc<Open>, Role), Stop> {
-        let (open, role) = self.living(caller, id)?;
-        if role < Role::Admin {
-            return Err(refuse(ErrorCode::Forbidden, "only the owner and admins may change this"));
-        }
-        Ok((open, role))
-    }
-
     fn begin_change(
         &mut self,
         id: &ConversationId,

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use crate::{
-    engine::{Answer, Caller, Engine, Now, Stop, not_found, refuse},
+    engine::{Answer, Caller, Engine, Now, Stop, refuse},
     id::{ConversationId, UserId},
-    message::{ConversationKind, MembershipAction, Role},
+    message::{MembershipAction, Role},
     refusal::ErrorCode,
     reply::Reply,
     seq::InboxSeq,
@@ -20,10 +20,7 @@ impl Engine {
         user: &UserId,
         role: Role,
     ) -> Result<Answer, Stop> {
-        let (open, own_role) = self.living(caller, id)?;
-        if own_role != Role::Owner {
-            return Err(refuse(ErrorCode::Forbidden, "only the owner gives roles"));
-        }
+        let (open, _) = self.as_member(caller, id)?;
         let Some(member) = open.member(user) else {
             return Err(refuse(ErrorCode::NotFound, "no such member"));
         };
@@ -52,7 +49,7 @@ impl Engine {
         id: &ConversationId,
         title: &Arc<str>,
     ) -> Result<Answer, Stop> {
-        let (open, _) = self.managed(caller, id)?;
+        let (open, _) = self.as_member(caller, id)?;
         if open.row.title == *title {
             return Ok(done(InboxSeq::ZERO));
         }
@@ -68,11 +65,7 @@ impl Engine {
         caller: &Caller,
         id: &ConversationId,
     ) -> Result<Answer, Stop> {
-        let open = self.cache.open(&self.writer, id)?.ok_or_else(not_found)?;
-        let role = open.member(&caller.user).ok_or_else(not_found)?.role;
-        if open.row.kind == ConversationKind::Direct || role != Role::Owner {
-            return Err(refuse(ErrorCode::Forbidden, "only the owner of a group disbands it"));
-        }
+        let (open, _) = self.as_member(caller, id)?;
         if open.row.disbanded {
             return Ok(done(InboxSeq::ZERO));
         }

@@ -62,6 +62,8 @@ pub fn limits(dice: &mut Dice) -> Limits {
         edit_window: millis(*dice.pick(&[3_000, 24 * 3_600_000])),
         multi_login: *dice.pick(&[MultiLogin::Many, MultiLogin::OnePerPlatform, MultiLogin::One]),
         heartbeat_interval: millis(*dice.pick(&[3_000, 30_000])),
+        sends_per_second: 0,
+        sessions_per_second: 0,
         ..Limits::default()
     }
 }

@@ -61,7 +61,7 @@ impl Shell {
         let keys = KeyRing::new([key]).map_err(|e| e.to_string())?;
         Ok(Self {
             connections: Vec::new(),
-            context: Arc::new(SessionContext { keys, limits }),
+            context: Arc::new(SessionContext::new(keys, limits)),
             replicas: Vec::new(),
             next_id: 1,
             overloaded: 0,
