@@ -351,8 +351,8 @@ impl Connection {
                     }
                 }
                 Output::Read { after, upto, entries, bytes } => {
-                    let room = OUTPUT_BYTES_MAX.saturating_sub(self.output.len());
-                    self.read_inbox(after, upto, ReadLimit { entries, bytes: bytes.min(room) });
+                    let bytes = bytes.min(OUTPUT_BYTES_MAX);
+                    self.read_inbox(after, upto, ReadLimit { entries, bytes });
                 }
                 Output::ReadRows(id, span) => self.read_rows(&id, span),
                 Output::ReadChanges(id, first, last) => self.read_changes(&id, first, last),

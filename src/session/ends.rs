@@ -44,7 +44,12 @@ impl Session {
 
     /// The engine cannot take a command: too much waits.
     pub fn handle_overloaded(&mut self, number: u64) {
-        let needed = self.stream.is_asking() || matches!(self.state, State::Resuming(OWN, _));
+        let needed = match self.state {
+            State::Streaming => self.stream.is_asking(),
+            State::Resuming(by, _) => by == OWN,
+            // Whoever leaves waits for what is due, and for nothing of this.
+            _ => false,
+        };
         if number == OWN && !needed {
             // A cursor: the next ack says more.
             return;

@@ -102,14 +102,9 @@ fn the_limits_table_is_the_code() {
         ("users a session follows", limits::SUBSCRIPTIONS_MAX.to_string()),
         ("content of an ephemeral", size(limits::EPHEMERAL_BYTES_MAX)),
         ("bad tokens of an address in a minute *", own.auth_failures_per_minute.to_string()),
-        (
-            "ephemerals of a session",
-            format!(
-                "{} a second, {} at once",
-                limits::EPHEMERALS_PER_SECOND,
-                limits::EPHEMERALS_BURST
-            ),
-        ),
+        ("ephemerals of a session", rate(limits::EPHEMERALS_PER_SECOND, limits::EPHEMERALS_BURST)),
+        ("sends, edits, recalls of a user *", rate(own.sends_per_second, own.sends_burst)),
+        ("new sessions of a user *", rate(own.sessions_per_second, own.sessions_burst)),
         ("notices on their way", limits::NOTICE_ROUNDS_MAX.to_string()),
         ("push provider", size(limits::PROVIDER_BYTES_MAX)),
         ("push token", size(limits::PUSH_TOKEN_BYTES_MAX)),
@@ -132,6 +127,10 @@ fn the_ack_rule_is_the_code() {
         time(limits::CLIENT_ACK_DELAY_MAX)
     );
     assert!(document().contains(&rule), "{rule}");
+}
+
+fn rate(per_second: u32, burst: u32) -> String {
+    format!("{per_second} a second, {burst} at once")
 }
 
 fn page(max: u32, default: u32) -> String {
