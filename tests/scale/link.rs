@@ -29,15 +29,15 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Both for T {}
 #[derive(Debug)]
 pub enum Failed {
     /// The connection was refused or lost.
-    Lost(io::Error),
+    Lost,
     /// The server said no; how long to wait, if it said that.
     Refused(proto::Error),
     GoAway(proto::GoAway),
 }
 
 impl From<io::Error> for Failed {
-    fn from(error: io::Error) -> Self {
-        Self::Lost(error)
+    fn from(_: io::Error) -> Self {
+        Self::Lost
     }
 }
 

@@ -45,7 +45,7 @@ async fn create(link: &mut Link, sender: usize) -> To {
         ..CreateGroup::default()
     }));
     link.flush().await.unwrap();
-    while !matches!(link.next().await.unwrap().body, Some(Said::Created(_))) {}
+    while !matches!(link.next().await.unwrap().body, Some(Said::GroupCreated(_))) {}
     To::ConversationId(id)
 }
 

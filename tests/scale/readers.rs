@@ -48,7 +48,7 @@ async fn create(link: &mut Link, group: usize) -> To {
         ..CreateGroup::default()
     }));
     link.flush().await.unwrap();
-    while !matches!(link.next().await.unwrap().body, Some(Said::Created(_))) {}
+    while !matches!(link.next().await.unwrap().body, Some(Said::GroupCreated(_))) {}
     To::ConversationId(id)
 }
 

@@ -25,7 +25,6 @@ pub struct Server {
     settings: Vec<(String, String)>,
     child: Child,
     pub address: SocketAddr,
-    pub tls: Option<SocketAddr>,
     log: Arc<Mutex<String>>,
 }
 
@@ -48,7 +47,7 @@ impl Server {
         let log = Arc::default();
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let (child, address) = launch(folder.path(), &settings, any, &log);
-        Self { folder, settings, child, address, tls: None, log }
+        Self { folder, settings, child, address, log }
     }
 
     pub fn kill(&mut self) {

@@ -79,7 +79,7 @@ async fn session(
             Ok(link) => link,
             Err(failed) => {
                 let wait = match failed {
-                    Failed::Lost(_) => pause(),
+                    Failed::Lost => pause(),
                     Failed::Refused(error) => {
                         tally.refused.set(tally.refused.get() + 1);
                         let hinted = hint(&error);
