@@ -5,6 +5,7 @@ use std::{
     path::Path,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -21,15 +22,22 @@ use crate::{
     place::{ALL, Place, history, inbox, quiet},
 };
 
-/// Builds what the reader shows into another directory.
-fn copy(reader: &Reader, to: &StoreConfig) -> Result<Position, StoreError> {
+/// Builds what the reader shows into another directory; `pause` is called between the parts.
+fn copy(
+    reader: &Reader,
+    to: &StoreConfig,
+    mut pause: impl FnMut(),
+) -> Result<Position, StoreError> {
     let mut builder = Builder::begin(to)?;
-    let position = reader.copy(|part| match part {
-        Part::Value { tree, key, value, sound } => {
-            assert!(sound, "nothing is damaged here");
-            builder.value(tree, key, value)
+    let position = reader.copy(|part| {
+        pause();
+        match part {
+            Part::Value { tree, key, value, sound } => {
+                assert!(sound, "nothing is damaged here");
+                builder.value(tree, key, value)
+            }
+            Part::Commit(_, operations) => builder.commit(operations),
         }
-        Part::Commit(_, operations) => builder.commit(operations),
     })?;
     builder.finish(Epoch::new(77), position.commit)?;
     Ok(position)
@@ -58,7 +66,16 @@ fn a_copy_under_load_is_the_store_at_its_position() {
         for _ in 0..12 {
             let before = durable.load(Ordering::SeqCst);
             let target = Place::new();
-            let position = copy(&store.reader(), &config(target.dir())).unwrap();
+            // The trees change while they are read: rounds go on between some of the parts.
+            let mut parts = 0;
+            let pause = || {
+                parts += 1;
+                let wanted = durable.load(Ordering::SeqCst) + 60;
+                while [3, 50, 150].contains(&parts) && durable.load(Ordering::SeqCst) < wanted {
+                    thread::park_timeout(Duration::from_millis(1));
+                }
+            };
+            let position = copy(&store.reader(), &config(target.dir()), pause).unwrap();
             let after = durable.load(Ordering::SeqCst);
             assert_eq!(position.epoch, store.epoch());
             let last = position.commit * 3;
