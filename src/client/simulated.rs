@@ -79,13 +79,13 @@ impl SimulatedClient {
         dialog.read(&mut around, &mut self.input, &mut || {})
     }
 
-    /// Takes what is to be written now.
+    /// Takes what is to be written now; when that was much, there may be more.
     ///
     /// # Errors
     /// As [`SimulatedClient::receive`].
     pub fn output(&mut self, time: Time) -> Result<BytesMut, ClientError> {
         let Some(dialog) = &mut self.dialog else { return Ok(BytesMut::new()) };
-        while dialog.fill(&mut around(&self.config, &self.shared, time, &mut self.output))? {}
+        dialog.fill(&mut around(&self.config, &self.shared, time, &mut self.output))?;
         Ok(std::mem::take(&mut self.output))
     }
 

@@ -129,6 +129,7 @@ impl Engine {
         about: &[About],
     ) -> Result<(), StoreError> {
         let conversation = id.clone();
+        let mut grown = Vec::new();
         for about in about {
             let (inbox, kind) = match about {
                 About::Read => {
@@ -147,10 +148,11 @@ impl Engine {
                 About::Preferences => continue,
             };
             commit.append(LogKey::inbox(&inbox), inbox::encode(&Entry { time: now.wall, kind }));
-            self.effects.inboxes.insert(inbox);
+            grown.push(inbox);
         }
         commit.put(Table::Membership, membership_key(user, id), own.encode());
         self.writer.stage(&commit)?;
+        self.effects.inboxes.extend(grown);
         for about in about {
             self.held.told(now.mono, (user.clone(), conversation.clone(), *about));
         }

@@ -430,6 +430,20 @@ impl Engine {
         self.writer.healthy()
     }
 
+    /// Whether what would write is refused for want of room.
+    #[cfg(feature = "simulation")]
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.full.look_at().is_some()
+    }
+
+    /// The number of the last durable commit.
+    #[cfg(feature = "simulation")]
+    #[must_use]
+    pub fn last_commit(&self) -> u64 {
+        self.writer.last_commit()
+    }
+
     /// The data set.
     #[must_use]
     pub fn epoch(&self) -> Epoch {

@@ -77,6 +77,11 @@ impl Watched {
         self.full
     }
 
+    #[cfg(feature = "simulation")]
+    pub(super) fn last_commit(&self) -> u64 {
+        self.writer.last_commit().number()
+    }
+
     /// Whether something was refused for want of room; asking forgets it.
     pub(super) fn take_refused(&mut self) -> bool {
         std::mem::take(&mut self.refused)

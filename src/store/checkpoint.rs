@@ -6,11 +6,11 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Write},
+    io,
     path::Path,
 };
 
-use super::{error::StoreError, fsync};
+use super::{error::StoreError, journal::disk};
 use crate::id::Epoch;
 
 /// The format this program writes. Raised with every change of bytes on disk, so that a program that
@@ -59,11 +59,14 @@ impl Checkpoint {
         let path = dir.join(NAME);
         let temporary = dir.join("ROAMD.new");
         let write = || -> io::Result<()> {
-            let mut file = File::create(&temporary)?;
-            file.write_all(text.as_bytes())?;
-            fsync::sync_data(&file)?;
-            fs::rename(&temporary, &path)?;
-            fsync::sync_dir(&File::open(dir)?)
+            if temporary.exists() {
+                disk::remove(&temporary)?;
+            }
+            let file = disk::create(&temporary)?;
+            disk::write(&file, text.as_bytes(), 0)?;
+            disk::sync(&file)?;
+            disk::rename(&temporary, &path)?;
+            disk::sync_dir(&File::open(dir)?)
         };
         write().map_err(|source| match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreError::NoSpace,

@@ -74,10 +74,15 @@ pub(super) fn settle(shared: &Shared) -> Result<(), StoreError> {
 
 /// Asks for a round; returns how many there were.
 fn ask(shared: &Shared) -> u64 {
-    let mut fill = shared.fill.lock();
-    fill.wanted = true;
-    shared.fill_changed.notify_all();
-    fill.rounds
+    let rounds = {
+        let mut fill = shared.fill.lock();
+        fill.wanted = true;
+        shared.fill_changed.notify_all();
+        fill.rounds
+    };
+    #[cfg(feature = "simulation")]
+    inline(shared);
+    rounds
 }
 
 fn wait(shared: &Shared, rounds: u64) -> Result<(), StoreError> {
@@ -92,51 +97,70 @@ fn wait(shared: &Shared, rounds: u64) -> Result<(), StoreError> {
 pub(super) fn stop(shared: &Shared) {
     shared.fill.lock().stop = true;
     shared.fill_changed.notify_all();
+    #[cfg(feature = "simulation")]
+    inline(shared);
+}
+
+/// In a simulation rounds are run by whoever asks for one, so that all happens in one order.
+#[cfg(feature = "simulation")]
+fn inline(shared: &Shared) {
+    let mut filler = shared.inline.lock();
+    if let Some((recycler, reopened)) = &mut *filler
+        && !shared.fill.lock().ended
+        && !turn(shared, recycler, reopened)
+    {
+        shared.fill.lock().ended = true;
+        *filler = None;
+    }
 }
 
 pub(super) fn run(shared: &Arc<Shared>, recycler: &Recycler, interval: Duration) {
     let mut reopened = true;
     loop {
-        let stop = {
+        {
             let mut fill = shared.fill.lock();
             if !fill.wanted && !fill.stop {
                 shared.fill_changed.wait_for(&mut fill, interval);
             }
-            fill.wanted = false;
-            fill.stop
-        };
-        if stop && shared.abandoned() {
-            break;
         }
-        let outcome = guarded("a round of the filler", || round(shared, recycler, reopened));
-        let full = matches!(outcome, Err(StoreError::NoSpace));
-        match outcome {
-            Ok(wrote) => reopened = reopened && !wrote,
-            Err(StoreError::NoSpace) => {
-                shared.hold.break_off();
-                if !shared.fill.lock().full {
-                    tracing::error!(
-                        "the disk is full: recent data stays in the journal and in memory"
-                    );
-                }
-            }
-            Err(error) => {
-                tracing::error!(%error, "the trees cannot be written; stopping");
-                shared.fail();
-            }
-        }
-        {
-            let mut fill = shared.fill.lock();
-            fill.rounds += 1;
-            fill.full = full;
-            shared.fill_changed.notify_all();
-        }
-        if stop || shared.failed() {
+        if !turn(shared, recycler, &mut reopened) {
             break;
         }
     }
     shared.fill.lock().ended = true;
     shared.fill_changed.notify_all();
+}
+
+/// One round and its outcome. False = it was the last one.
+fn turn(shared: &Shared, recycler: &Recycler, reopened: &mut bool) -> bool {
+    let stop = {
+        let mut fill = shared.fill.lock();
+        fill.wanted = false;
+        fill.stop
+    };
+    if stop && shared.abandoned() {
+        return false;
+    }
+    let outcome = guarded("a round of the filler", || round(shared, recycler, *reopened));
+    let full = matches!(outcome, Err(StoreError::NoSpace));
+    match outcome {
+        Ok(wrote) => *reopened = *reopened && !wrote,
+        Err(StoreError::NoSpace) => {
+            shared.hold.break_off();
+            if !shared.fill.lock().full {
+                tracing::error!("the disk is full: recent data stays in the journal and in memory");
+            }
+        }
+        Err(error) => {
+            tracing::error!(%error, "the trees cannot be written; stopping");
+            shared.fail();
+        }
+    }
+    let mut fill = shared.fill.lock();
+    fill.rounds += 1;
+    fill.full = full;
+    shared.fill_changed.notify_all();
+    !stop && !shared.failed()
 }
 
 fn round(shared: &Shared, recycler: &Recycler, reopened: bool) -> Result<bool, StoreError> {

@@ -1,7 +1,7 @@
-//! Every change the journal makes on disk goes through these few functions.
+//! Every change the journal and the checkpoint file make on disk goes through these few functions.
 //!
-//! They add nothing to the standard library except one seam: in unit tests the simulated disk of
-//! [`sim`] sees each call first, and may fail it, end the process there, or remember how to take
+//! They add nothing to the standard library except one seam: in unit tests and simulations the disk
+//! of [`sim`] sees each call first, and may fail it, end the process there, or remember how to take
 //! back what was not synced when the power goes.
 
 use std::{
@@ -13,30 +13,30 @@ use std::{
 
 use crate::store::fsync;
 
-#[cfg(test)]
-pub(super) mod sim;
+#[cfg(any(test, feature = "simulation"))]
+pub mod sim;
 
 /// Makes a file that does not exist yet, open for reading and writing.
-pub(super) fn create(path: &Path) -> io::Result<File> {
-    #[cfg(test)]
+pub(in crate::store) fn create(path: &Path) -> io::Result<File> {
+    #[cfg(any(test, feature = "simulation"))]
     sim::create(path)?;
     OpenOptions::new().read(true).write(true).create_new(true).open(path)
 }
 
 /// Opens a file that exists, for reading and writing.
-pub(super) fn open(path: &Path) -> io::Result<File> {
+pub(in crate::store) fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).open(path)
 }
 
 /// Writes all bytes at the place.
-pub(super) fn write(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
-    #[cfg(test)]
+pub(in crate::store) fn write(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    #[cfg(any(test, feature = "simulation"))]
     sim::write(file, bytes, offset)?;
     file.write_all_at(bytes, offset)
 }
 
 /// Overwrites the range with zeros.
-pub(super) fn write_zeros(file: &File, range: std::ops::Range<u64>) -> io::Result<()> {
+pub(in crate::store) fn write_zeros(file: &File, range: std::ops::Range<u64>) -> io::Result<()> {
     const STEP: u64 = 1024 * 1024;
     let zeros = vec![0; range.end.saturating_sub(range.start).min(STEP) as usize];
     let mut at = range.start;
@@ -49,8 +49,8 @@ pub(super) fn write_zeros(file: &File, range: std::ops::Range<u64>) -> io::Resul
 }
 
 /// Makes the file's data durable.
-pub(super) fn sync(file: &File) -> io::Result<()> {
-    #[cfg(test)]
+pub(in crate::store) fn sync(file: &File) -> io::Result<()> {
+    #[cfg(any(test, feature = "simulation"))]
     if sim::sync(file)? {
         return Ok(());
     }
@@ -58,24 +58,24 @@ pub(super) fn sync(file: &File) -> io::Result<()> {
 }
 
 /// Makes the names in the directory durable.
-pub(super) fn sync_dir(dir: &File) -> io::Result<()> {
-    #[cfg(test)]
+pub(in crate::store) fn sync_dir(dir: &File) -> io::Result<()> {
+    #[cfg(any(test, feature = "simulation"))]
     if sim::sync_dir(dir)? {
         return Ok(());
     }
     fsync::sync_dir(dir)
 }
 
-/// Gives a file another name in the same directory; no file has that name.
-pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
-    #[cfg(test)]
+/// Gives a file another name in the same directory, in place of a file that has it.
+pub(in crate::store) fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    #[cfg(any(test, feature = "simulation"))]
     sim::rename(from, to)?;
     fs::rename(from, to)
 }
 
 /// Removes a file.
-pub(super) fn remove(path: &Path) -> io::Result<()> {
-    #[cfg(test)]
+pub(in crate::store) fn remove(path: &Path) -> io::Result<()> {
+    #[cfg(any(test, feature = "simulation"))]
     sim::remove(path)?;
     fs::remove_file(path)
 }

@@ -24,7 +24,7 @@
 //! One thread owns the [`Journal`] and appends; [`Recycler`]s may live elsewhere. The journal takes
 //! no lock on its directory: that only one process opens it is the business of the store.
 
-mod disk;
+pub(super) mod disk;
 mod error;
 mod pool;
 mod record;

@@ -55,6 +55,8 @@ pub(super) struct Trees {
     /// Applied batches until a simulated crash.
     #[cfg(test)]
     pub(super) batches_left: std::sync::atomic::AtomicU64,
+    #[cfg(feature = "simulation")]
+    path: std::path::PathBuf,
     db: sled::Db,
 }
 
@@ -95,6 +97,8 @@ impl Trees {
                 inbox_entries,
                 #[cfg(test)]
                 batches_left: std::sync::atomic::AtomicU64::new(u64::MAX),
+                #[cfg(feature = "simulation")]
+                path: path.to_owned(),
                 db,
             })
         })?;
@@ -133,11 +137,22 @@ impl Trees {
         guarded("flushing the trees", || {
             self.db.flush()?;
             Ok(())
-        })
+        })?;
+        #[cfg(feature = "simulation")]
+        super::journal::disk::sim::trees_flushed(&self.path).map_err(self.failed())?;
+        Ok(())
+    }
+
+    #[cfg(feature = "simulation")]
+    fn failed(&self) -> impl Fn(std::io::Error) -> StoreError {
+        let path = self.path.clone();
+        move |source| StoreError::Io { what: "writing", path: path.clone(), source }
     }
 
     /// Counts down to a simulated crash; in the product it does nothing.
     fn step(&self) -> Result<(), StoreError> {
+        #[cfg(feature = "simulation")]
+        super::journal::disk::sim::trees_step().map_err(self.failed())?;
         #[cfg(test)]
         {
             use std::sync::atomic::Ordering;
