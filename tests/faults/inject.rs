@@ -25,7 +25,7 @@ const ERRORS: [&str; 2] = ["EIO", "ENOSPC"];
 /// The last call that is tried in a slice.
 const LAST_CALL: u64 = 200;
 /// Lives of a slice.
-const LIVES: usize = 6;
+const LIVES: u64 = 6;
 /// Lives on one data directory.
 const LIVES_PER_DIRECTORY: usize = 16;
 /// How long a life under strace may take to be ready.
@@ -51,7 +51,10 @@ fn inject_errors_into_any_call_and_no_ack_is_false() {
     }
     let seed = seed("FAULT_SEED");
     let last = setting("FAULT_CALLS", 0);
-    let again = format!("FAULT_SEED={seed} FAULT_CALLS={last} cargo test --test faults inject");
+    let count = setting("FAULT_LIVES", LIVES);
+    let again = format!(
+        "FAULT_SEED={seed} FAULT_CALLS={last} FAULT_LIVES={count} cargo test --test faults inject"
+    );
     println!("{again}");
     let mut rng = StdRng::seed_from_u64(seed);
     let mut faults = Vec::new();
@@ -65,7 +68,7 @@ fn inject_errors_into_any_call_and_no_ack_is_false() {
         }));
     }
     if last == 0 {
-        faults.extend((0..LIVES).map(|_| Fault {
+        faults.extend((0..count).map(|_| Fault {
             calls: KINDS.choose(&mut rng).unwrap(),
             error: ERRORS.choose(&mut rng).unwrap(),
             // Most calls of a life come soon.

@@ -3,6 +3,7 @@
 //! ```text
 //! cargo test --test faults                          a slice of everything
 //! cargo test --test faults inject                   errors of system calls: 6 lives
+//! FAULT_LIVES=300 cargo test --test faults inject   so many lives, at calls drawn from 1..=200
 //! FAULT_CALLS=200 cargo test --test faults inject   each of 1..=200, 4 kinds of calls, EIO and ENOSPC
 //! cargo test --test faults points                   kills at system calls: 2 lives in each of 5 phases
 //! FAULT_POINTS=300 cargo test --test faults points  each of 1..=300 in each phase
