@@ -322,11 +322,19 @@ impl Daemon {
     /// Never ends.
     async fn accept(&self, listener: Option<&Listener>) {
         let Some(listener) = listener else { return std::future::pending().await };
+        let mut fails = false;
         loop {
             match listener.socket.accept().await {
-                Ok((socket, peer)) => self.admit(socket, peer, listener.tls.as_ref()).await,
+                Ok((socket, peer)) => {
+                    if std::mem::take(&mut fails) {
+                        tracing::info!("connections are accepted again");
+                    }
+                    self.admit(socket, peer, listener.tls.as_ref()).await;
+                }
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept; existing connections go on");
+                    if !std::mem::replace(&mut fails, true) {
+                        tracing::warn!(%error, "cannot accept; existing connections go on");
+                    }
                     sleep(ACCEPT_PAUSE).await;
                 }
             }

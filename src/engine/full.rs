@@ -83,6 +83,15 @@ impl Engine {
         Ok(!self.writer.is_full())
     }
 
+    /// Before the end: what waits for room is written if there is some by now.
+    pub(super) fn look_once_more(&mut self, now: Now) -> Result<(), StoreError> {
+        if self.full.look_at.is_some() {
+            self.full.look_at = Some(now.mono);
+            when_there_is_room(self.has_room(now).map(drop))?;
+        }
+        Ok(())
+    }
+
     /// Whether the device has ever had a session.
     pub(super) fn is_known(&self, user: &UserId, device: &DeviceId) -> Result<bool, StoreError> {
         Ok(self.full.arrived.contains_key(&(user.clone(), device.clone()))
@@ -311,5 +320,26 @@ mod tests {
         assert_eq!(world.unread(&bob), sent + 1);
         let next = world.send(&alice, sent + 2);
         assert!(matches!(next, Reply::SendAck { seq, .. } if seq.number() == sent + 2), "{next:?}");
+    }
+
+    /// Cause: a daemon that was stopped less than half a second after the disk had been full, and no
+    /// longer was, forgot which devices had come meanwhile and how far they were. Fix: the end looks
+    /// for room once more. Found by errors injected into system calls (tests/faults/inject.rs).
+    #[test]
+    fn a_drain_looks_for_room_once_more() {
+        let mut world = World::begin(tempfile::tempdir().unwrap());
+        let (alice, bob) = (caller("alice", "laptop", 1), caller("bob", "phone", 2));
+        world.attach(&alice, None);
+        world.attach(&bob, None);
+        world.store.set_room(0);
+        let sent = (1..1000).find(|number| is_full(&world.send(&alice, *number))).unwrap() - 1;
+        let head = InboxSeq::new(sent);
+        assert_eq!(world.attach(&caller("bob", "phone", 3), Some(head)), Verdict::UpToDate);
+        world.store.set_room(u64::MAX);
+        world.store.settle().unwrap();
+        world.engine.finish(world.now).unwrap();
+        world.engine.flush().unwrap();
+        let mut world = World::begin(world.end());
+        assert_eq!(world.cursors(&bob), [("phone".to_owned(), sent)]);
     }
 }

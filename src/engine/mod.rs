@@ -392,6 +392,7 @@ impl Engine {
     /// When the store fails: final.
     pub fn finish(&mut self, now: Now) -> Result<(), StoreError> {
         self.writer.begin();
+        self.look_once_more(now)?;
         when_there_is_room(self.write_cursors(now))?;
         when_there_is_room(self.write_all_held(now))
     }

@@ -254,7 +254,10 @@ impl Player {
         if verdict != proto::Verdict::TooLong {
             self.streams = true;
             self.played.acked = self.played.acked.max(position);
-            self.played.floor = self.played.floor.max(position);
+            // On a full disk the device is let in, and its row waits in memory.
+            if !self.may_be_full {
+                self.played.floor = self.played.floor.max(position);
+            }
         }
         Ok(())
     }
