@@ -6,6 +6,7 @@
 
 use std::{
     cell::Cell,
+    ops::Deref,
     panic::{self, AssertUnwindSafe, catch_unwind},
     sync::Once,
 };
@@ -77,6 +78,38 @@ pub(super) fn guarded<T>(
     })
 }
 
+/// What panics when it is dropped as well: sled syncs its file at the end and panics when it cannot, as
+/// on a disk that is full or gone. What had to be durable is so before, or its error was returned.
+#[derive(Debug)]
+pub(super) struct Fenced<T>(Option<T>);
+
+impl<T> Fenced<T> {
+    pub(super) fn new(it: T) -> Self {
+        Self(Some(it))
+    }
+}
+
+impl<T> Deref for Fenced<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.0.as_ref().expect("it is there until it is dropped")
+    }
+}
+
+impl<T> Drop for Fenced<T> {
+    fn drop(&mut self) {
+        let it = self.0.take();
+        let closed = guarded("closing the trees", move || {
+            drop(it);
+            Ok(())
+        });
+        if let Err(error) = closed {
+            tracing::debug!(%error, "what was being closed anyway");
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,5 +123,18 @@ mod tests {
         let other = guarded("a read", || std::panic::panic_any(text));
         assert!(reason(other).contains("page 8"));
         assert_eq!(guarded("a read", || Ok(3)).ok(), Some(3));
+    }
+
+    /// Cause: a start that was refused because of the disk dropped the trees, which panicked: status
+    /// 101 and a backtrace instead of the reason. Found by injected errors (tests/faults/inject.rs).
+    #[test]
+    fn a_panic_at_the_end_stays_behind_the_fence() {
+        struct Last;
+        impl Drop for Last {
+            fn drop(&mut self) {
+                std::panic::panic_any("no space");
+            }
+        }
+        drop(Fenced::new(Last));
     }
 }

@@ -22,10 +22,15 @@ const KINDS: [&str; 4] = [
     "openat",
 ];
 const ERRORS: [&str; 2] = ["EIO", "ENOSPC"];
+/// What has found something is always tried.
+const FOUND: [Fault; 1] = [
+    // A start that was refused ended by a panic when the trees were dropped.
+    Fault { calls: KINDS[0], error: ERRORS[1], number: 3, once: false },
+];
 /// The last call that is tried in a slice.
 const LAST_CALL: u64 = 200;
 /// Lives of a slice.
-const LIVES: u64 = 6;
+const LIVES: u64 = 5;
 /// Lives on one data directory.
 const LIVES_PER_DIRECTORY: usize = 16;
 /// How long a life under strace may take to be ready.
@@ -79,6 +84,7 @@ fn inject_errors_into_any_call_and_no_ack_is_false() {
             once: rng.random_bool(0.5),
         }));
     }
+    faults.extend(FOUND);
     let mut ends = Ends::default();
     for some in faults.chunks(LIVES_PER_DIRECTORY) {
         let dir = folder();

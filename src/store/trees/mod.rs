@@ -33,7 +33,7 @@ use super::{
     codec::{put_varint, read_varint},
     error::StoreError,
     fsync,
-    guard::guarded,
+    guard::{Fenced, guarded},
     lock_within,
     memory::Bounds,
 };
@@ -57,7 +57,8 @@ pub(super) struct Trees {
     pub(super) batches_left: std::sync::atomic::AtomicU64,
     #[cfg(feature = "simulation")]
     path: std::path::PathBuf,
-    db: sled::Db,
+    /// Last: the engine ends with it.
+    db: Fenced<sled::Db>,
 }
 
 /// One tree for each name, in order.
@@ -99,7 +100,7 @@ impl Trees {
                 batches_left: std::sync::atomic::AtomicU64::new(u64::MAX),
                 #[cfg(feature = "simulation")]
                 path: path.to_owned(),
-                db,
+                db: Fenced::new(db),
             })
         })?;
         // sled makes its files without making their names durable.
