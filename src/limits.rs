@@ -234,7 +234,7 @@ impl Default for Limits {
             heartbeat_interval: Duration::from_secs(30),
             write_stall: Duration::from_secs(30),
             connections: 20_000,
-            greeting_connections: 1000,
+            greeting_connections: 4000,
             connections_per_address: 0,
             auth_failures_per_minute: 120,
             inbound_bytes: 64 << 20,

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// How long a connection that says nothing keeps its place when others want it.
-pub(super) const GRACE: Duration = Duration::from_millis(100);
+pub(super) const GRACE: Duration = Duration::from_millis(50);
 
 /// The same for one that shakes hands, from when the server has done its part: what is left takes a turn on
 /// the network, and work of a client that may be one of thousands on its machine.

@@ -89,7 +89,7 @@ fn stand_against(size: usize, addresses: usize, settings: &[(&str, &str)]) {
     let server = Server::start(settings);
     let mint = Mint::open(&server.data());
     let before = server.resident();
-    let (mut calm, _) = run(honest(&server, &mint, 50));
+    let (mut calm, _) = run(honest(&server, &mint, count(50, 10)));
     let crowd = Arc::new(Crowd::default());
     let (shared, to) = (Arc::clone(&crowd), server.address);
     let flood = thread::spawn(move || {
@@ -111,7 +111,7 @@ fn stand_against(size: usize, addresses: usize, settings: &[(&str, &str)]) {
         let there = crowd.open.load(Ordering::Relaxed) + crowd.closed.load(Ordering::Relaxed);
         (there >= size).then_some(())
     });
-    let (mut times, refused) = run(honest(&server, &mint, count(500, 50)));
+    let (mut times, refused) = run(honest(&server, &mint, count(500, 15)));
     let grown = server.resident().saturating_sub(before);
     let (open, closed) = (crowd.open.load(Ordering::Relaxed), crowd.closed.load(Ordering::Relaxed));
     crowd.stop.store(true, Ordering::Relaxed);
@@ -140,14 +140,14 @@ fn stand_against(size: usize, addresses: usize, settings: &[(&str, &str)]) {
 #[test]
 fn silence_keeps_nobody_out() {
     let _alone = alone();
-    let settings = [("limits.greeting_connections", "200")];
-    stand_against(count(10_000, 600), 1, if full() { &[] } else { &settings });
+    let settings = [("limits.greeting_connections", "100")];
+    stand_against(count(10_000, 300), 1, if full() { &[] } else { &settings });
 }
 
 /// The crowd is of a few addresses; whoever comes from another is never displaced by it.
 #[test]
 fn a_crowd_displaces_its_own() {
     let _alone = alone();
-    let settings = [("limits.greeting_connections", "200")];
-    stand_against(count(10_000, 600), 100, if full() { &[] } else { &settings });
+    let settings = [("limits.greeting_connections", "100")];
+    stand_against(count(10_000, 300), 100, if full() { &[] } else { &settings });
 }

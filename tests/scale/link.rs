@@ -15,10 +15,12 @@ use roamd::wire::{
         server_frame::Body as Said,
     },
 };
+use rustls::pki_types::ServerName;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
 };
+use tokio_rustls::TlsConnector;
 
 /// Anything that carries bytes both ways.
 pub trait Both: AsyncRead + AsyncWrite + Unpin {}
@@ -101,7 +103,15 @@ impl Link {
         Ok(Self::over(Box::new(stream)))
     }
 
-    /// The same, from one of the addresses of this machine, with little room for what comes.
+    /// A connection through TLS, on which nothing was said.
+    pub async fn connect_tls(address: SocketAddr, tls: &TlsConnector) -> io::Result<Self> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        let name = ServerName::IpAddress(address.ip().into());
+        Ok(Self::over(Box::new(tls.connect(name, stream).await?)))
+    }
+
+    /// The same as [`Link::connect`], from one of the addresses of this machine, with little room for what comes.
     pub async fn connect_from(from: IpAddr, to: SocketAddr) -> io::Result<Self> {
         let socket = TcpSocket::new_v4()?;
         socket.set_recv_buffer_size(4096)?;

@@ -40,12 +40,19 @@ async fn create(link: &mut Link, sender: usize) -> To {
     link.say(Body::CreateGroup(CreateGroup {
         client_request_id: 1,
         conversation_id: id.clone(),
+        title: "overload".into(),
         user_ids: (0..MEMBERS).map(|member| format!("member{sender}x{member}")).collect(),
         history_policy: 1,
         ..CreateGroup::default()
     }));
     link.flush().await.unwrap();
-    while !matches!(link.next().await.unwrap().body, Some(Said::GroupCreated(_))) {}
+    loop {
+        match link.next().await.unwrap().body {
+            Some(Said::GroupCreated(_)) => break,
+            Some(Said::Error(error)) => panic!("{error:?}"),
+            _ => {}
+        }
+    }
     To::ConversationId(id)
 }
 

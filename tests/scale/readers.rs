@@ -48,7 +48,13 @@ async fn create(link: &mut Link, group: usize) -> To {
         ..CreateGroup::default()
     }));
     link.flush().await.unwrap();
-    while !matches!(link.next().await.unwrap().body, Some(Said::GroupCreated(_))) {}
+    loop {
+        match link.next().await.unwrap().body {
+            Some(Said::GroupCreated(_)) => break,
+            Some(Said::Error(error)) => panic!("{error:?}"),
+            _ => {}
+        }
+    }
     To::ConversationId(id)
 }
 

@@ -23,6 +23,7 @@ use crate::DEADLINE;
 pub struct Server {
     folder: TempDir,
     settings: Vec<(String, String)>,
+    tls: bool,
     child: Child,
     pub address: SocketAddr,
     log: Arc<Mutex<String>>,
@@ -32,6 +33,15 @@ impl Server {
     /// With some settings changed: `("limits.inbox_entries", "10")`. Rates are those of one person, and
     /// one driver here is many, so there are none.
     pub fn start(settings: &[(&str, &str)]) -> Self {
+        Self::with(settings, false)
+    }
+
+    /// With TLS and nothing else on its port.
+    pub fn start_tls(settings: &[(&str, &str)]) -> Self {
+        Self::with(settings, true)
+    }
+
+    fn with(settings: &[(&str, &str)], tls: bool) -> Self {
         let own = [
             ("limits.sends_per_second", "0"),
             ("limits.sessions_per_second", "0"),
@@ -44,10 +54,19 @@ impl Server {
             .map(|(key, value)| (name(key), (*value).to_owned()))
             .collect();
         let folder = tempfile::tempdir().expect("a directory");
+        if tls {
+            let made = roamd().args(["cert", "dev", "--data"]).arg(folder.path()).output().unwrap();
+            assert!(made.status.success(), "{made:?}");
+        }
         let log = Arc::default();
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let (child, address) = launch(folder.path(), &settings, any, &log);
-        Self { folder, settings, child, address, log }
+        let (child, address) = launch(folder.path(), &settings, any, tls, &log);
+        Self { folder, settings, tls, child, address, log }
+    }
+
+    /// The certificate of its authority, when it speaks TLS.
+    pub fn authority(&self) -> Option<PathBuf> {
+        self.tls.then(|| self.folder.path().join("tls/ca.pem"))
     }
 
     pub fn kill(&mut self) {
@@ -58,7 +77,8 @@ impl Server {
     /// A new process on the same data and port.
     pub fn relaunch(&mut self) {
         let address = self.address;
-        (self.child, self.address) = launch(self.folder.path(), &self.settings, address, &self.log);
+        (self.child, self.address) =
+            launch(self.folder.path(), &self.settings, address, self.tls, &self.log);
     }
 
     pub fn data(&self) -> PathBuf {
@@ -130,22 +150,33 @@ fn now() -> Timestamp {
     Timestamp::from_millis(since.as_millis() as u64)
 }
 
-fn launch(
-    data: &Path,
-    settings: &[(String, String)],
-    listen: SocketAddr,
-    log: &Arc<Mutex<String>>,
-) -> (Child, SocketAddr) {
+/// The program, with nothing set.
+fn roamd() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_roamd"));
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("ROAMD_") {
             command.env_remove(name);
         }
     }
-    let mut child = command
+    command.env("NO_COLOR", "1");
+    command
+}
+
+fn launch(
+    data: &Path,
+    settings: &[(String, String)],
+    listen: SocketAddr,
+    tls: bool,
+    log: &Arc<Mutex<String>>,
+) -> (Child, SocketAddr) {
+    let listen = listen.to_string();
+    let listens: &[&str] =
+        if tls { &["--listen", "off", "--tls-listen", &listen] } else { &["--listen", &listen] };
+    let mut child = roamd()
         .envs(settings.iter().cloned())
-        .env("NO_COLOR", "1")
-        .args(["serve", "--listen", &listen.to_string(), "--data"])
+        .arg("serve")
+        .args(listens)
+        .arg("--data")
         .arg(data)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -158,7 +189,8 @@ fn launch(
     thread::spawn(move || {
         for line in lines.map_while(Result::ok) {
             if let Some((_, address)) = line.split_once(" listens on ") {
-                let _ = found.send(address.trim().parse());
+                let address = address.split(' ').next().unwrap_or_default();
+                let _ = found.send(address.parse());
             }
             let mut log = kept.lock().expect("log");
             log.push_str(&line);
