@@ -37,7 +37,12 @@ const USERS: [&str; 6] = ["alice", "bob", "carol", "dave", "erin", "frank"];
 fn conversations() -> Vec<ConversationId> {
     let direct = |a, b| ConversationId::direct(&user(a), &user(b));
     let mut all: Vec<_> = ["team", "open", "some", "crowd", "few"].map(group).into();
-    all.extend([direct("alice", "bob"), direct("dave", "dave"), direct("u1", "u2")]);
+    all.extend([
+        direct("alice", "bob"),
+        direct("dave", "dave"),
+        direct("u1", "u2"),
+        direct("u0", "u5"),
+    ]);
     all
 }
 

@@ -59,6 +59,15 @@ pub fn build(dir: &Path, before_last: impl FnOnce()) {
             store.settle().unwrap();
         }
     }
+    // More than one segment of sled's file, so that something lies where an open does not look.
+    for number in 0..300_u64 {
+        let content = format!("{number} is long ").repeat(100);
+        world.send(CROWD[number as usize % 2], to_peer("u5"), 4000 + number, text(content));
+        if number % 100 == 99 {
+            world.engine.flush().unwrap();
+            store.settle().unwrap();
+        }
+    }
     let (store, mut world) = again(dir, store, world);
     world.read("u2", group("few"), 9);
     told_by_the_system(&mut world);
