@@ -111,6 +111,9 @@ impl From<&Unreadable> for Told {
                 (true, What::Keys, format!("tree {tree}: what stood between {after} and {end}"))
             }
             Unreadable::Journal => (true, What::Journal, "it is missing".to_owned()),
+            Unreadable::End { after } => {
+                (true, What::Commits, format!("what came after {after}, if anything did"))
+            }
             Unreadable::Commits { first, last } => {
                 (true, What::Commits, format!("{first} to {last}"))
             }

@@ -57,6 +57,11 @@ pub enum Unreadable {
     },
     /// The journal, as a whole.
     Journal,
+    /// What came after a commit, if anything did: the newest file of the journal is cut or cannot be read.
+    End {
+        /// The last one that is known.
+        after: u64,
+    },
     /// Commits that are neither in the trees nor in the journal.
     Commits {
         /// The first.
@@ -153,6 +158,9 @@ impl Salvage {
         if end >= next {
             salvage.unreadable.push(Unreadable::Commits { first: next, last: end });
             next = end + 1;
+        }
+        if commits.cut {
+            salvage.unreadable.push(Unreadable::End { after: next - 1 });
         }
         salvage.last = salvage.last.max(next - 1);
         Ok(salvage)

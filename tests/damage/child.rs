@@ -35,7 +35,7 @@ pub enum Outcome {
     Found,
     /// An answer is wrong, and only a verification says so.
     FoundOnly,
-    /// The last flush is missing, as after a write that never finished: nothing can tell these apart.
+    /// The last flushes are missing, as if they had never been: nothing on the disk can tell these apart.
     TornTail,
     /// After a repair: sound, and what is answered is true or a hole.
     Repaired,
@@ -63,6 +63,12 @@ fn child() {
         Err(_) => examine(dir, truth),
     };
     println!("outcome: {outcome:?}");
+}
+
+/// What was true before each of the last flushes, as far as the parent has asked.
+fn ends(truth: &Path) -> Vec<Answers> {
+    let path = |following: usize| truth.with_extension(format!("before-{following}"));
+    (1..).map(path).take_while(|path| path.exists()).map(|path| answers::read_back(&path)).collect()
 }
 
 fn differences<'a>(
@@ -102,8 +108,8 @@ fn examine(dir: &Path, truth: &Path) -> Outcome {
     if !wrong {
         return if sound { Outcome::Told } else { Outcome::Found };
     }
-    let torn = answers::read_back(&truth.with_extension("before"));
-    if sound && differences(&found, &torn).next().is_none() {
+    let is_torn = |torn: &Answers| differences(&found, torn).next().is_none();
+    if sound && ends(truth).iter().any(is_torn) {
         return Outcome::TornTail;
     }
     if sound { Outcome::Silent } else { Outcome::FoundOnly }
@@ -125,16 +131,27 @@ fn examine_repaired(dir: &Path, truth: &Path, how: &str) -> Outcome {
     }
     let found = answers::escaped(&answers::of(&config(dir)).expect("it opens"));
     let whole = answers::read_back(truth);
-    let torn = answers::read_back(&truth.with_extension("before"));
+    // Without the end of the journal it is what it was before.
+    let mut torn = ends(truth);
+    if how == "all" {
+        let is_it = |truth: &Answers| {
+            let mut asked = truth.iter().filter(|(question, _)| !starts_over(question));
+            asked.all(|(question, truth)| plain(&found[question]) == plain(truth))
+        };
+        torn.retain(is_it);
+        if !torn.is_empty() {
+            return Outcome::Repaired;
+        }
+    }
     let mut silent = false;
     for (question, truth) in &whole {
         if starts_over(question) {
             continue;
         }
-        let (found, torn) = (&found[question], &torn[question]);
+        let found = &found[question];
         let of_history = question.contains(" history");
         let wrong = match how {
-            "all" => plain(found) != plain(truth) && plain(found) != plain(torn),
+            "all" => plain(found) != plain(truth),
             // Something is lost, and it was told what. Of what is there nothing may be another thing.
             "part" => of_history && !is_part(found, truth),
             _ => of_history && !names_the_same(found, &whole, question),

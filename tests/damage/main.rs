@@ -2,7 +2,7 @@
 //! answered then is the truth, or a refusal, or a hole, or a verification names what is wrong; nothing
 //! panics or hangs; and `roamd store repair` makes a sound directory of it that has what is not lost.
 //!
-//! 16 damages in a test run; `DAMAGE_ROUNDS=1000 cargo test --test damage seeded -- --nocapture` for more,
+//! 8 damages in a test run; `DAMAGE_ROUNDS=1000 cargo test --test damage seeded -- --nocapture` for more,
 //! `DAMAGE_SEED=7` begins elsewhere. A failure names its seed: `DAMAGE_SEED=n DAMAGE_ROUNDS=1` repeats it.
 //! Whoever reads a damaged directory does so in a process of its own (this test again).
 

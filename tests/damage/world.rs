@@ -25,6 +25,9 @@ pub fn limits() -> Limits {
     Limits { fanout_members: 6, ..Limits::default() }
 }
 
+/// How many there are.
+const LAST_FLUSHES: usize = 10;
+
 pub const CROWD: [&str; 8] = ["u0", "u1", "u2", "u3", "u4", "u5", "u6", "u7"];
 
 /// Ends and starts: what opens the trees writes down where everything is in them.
@@ -36,8 +39,9 @@ fn again(dir: &Path, store: Store, world: World) -> (Store, World) {
     (store, world)
 }
 
-/// Makes it. `before_last` is called when all is done but the last flush.
-pub fn build(dir: &Path, before_last: impl FnOnce()) {
+/// Makes it. `before_flush` is called before each of the last flushes, which only the journal has; with
+/// how many of them follow.
+pub fn build(dir: &Path, mut before_flush: impl FnMut(usize)) {
     let (store, writer) = Store::open(&config(dir)).unwrap();
     let mut world = World::with(&store, writer, limits());
     first_half(&mut world);
@@ -71,13 +75,12 @@ pub fn build(dir: &Path, before_last: impl FnOnce()) {
     let (store, mut world) = again(dir, store, world);
     world.read("u2", group("few"), 9);
     told_by_the_system(&mut world);
-    for number in 0..10 {
-        world.send("u1", to_peer("u2"), 3000 + number, text(format!("in the journal {number}")));
+    for number in 0..LAST_FLUSHES {
+        before_flush(LAST_FLUSHES - number);
+        let content = text(format!("in the journal {number}"));
+        world.send("u1", to_peer("u2"), 3000 + number as u64, content);
         world.engine.flush().unwrap();
     }
-    before_last();
-    world.send("u1", to_peer("u2"), 3100, text("the last one"));
-    world.engine.flush().unwrap();
     drop(world);
     drop(store);
 }

@@ -21,6 +21,9 @@ pub(in crate::store) struct Left {
     pub(in crate::store) known_last: CommitNo,
     /// There is a file of a segment.
     pub(in crate::store) any_segment: bool,
+    /// The newest file is not as it was made, so there may have been commits behind the last one that
+    /// can be read.
+    pub(in crate::store) cut: bool,
 }
 
 /// Reads every segment.
@@ -29,6 +32,7 @@ pub(in crate::store) struct Left {
 /// When a file or the directory cannot be read at all; a missing directory has no commits.
 pub(in crate::store) fn salvage(dir: &Path) -> Result<Left, JournalError> {
     let mut left = Left::default();
+    let mut newest = 0;
     let files = match fs::read_dir(dir) {
         Ok(files) => files,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(left),
@@ -39,13 +43,24 @@ pub(in crate::store) fn salvage(dir: &Path) -> Result<Left, JournalError> {
         let name = path.file_name().and_then(|name| name.to_str()).and_then(Name::parse);
         let Some(Name::Live(number)) = name else { continue };
         left.any_segment = true;
+        let is_newest = number >= newest;
+        newest = newest.max(number);
         let bytes = Bytes::from(fs::read(&path).map_err(io_error("read", &path))?);
         let salt = match Header::decode(&bytes, &path, number) {
             Ok(header) => {
                 left.known_last = left.known_last.max(header.first.previous());
+                if is_newest {
+                    left.cut = header.bytes != bytes.len() as u64;
+                }
                 Some(header.salt)
             }
-            Err(_) => newest_salt(&bytes),
+            Err(_) => {
+                let salt = newest_salt(&bytes);
+                if is_newest {
+                    left.cut = salt.is_none();
+                }
+                salt
+            }
         };
         if let Some(salt) = salt {
             gather(&bytes, salt, &mut left.records);
