@@ -107,7 +107,16 @@ impl World {
         for user in plan::users() {
             let bounds = reader.bounds(&LogKey::inbox(&user)).map_err(|e| e.to_string())?;
             let kept = inbox::kept(bounds, self.model.limits.inbox_entries);
-            let (first, head) = (self.durable.first(&user), self.durable.head(&user));
+            let (mut first, head) = (self.durable.first(&user), self.durable.head(&user));
+            // What was too old while the disk was full is removed by a later session.
+            if self.was_full && kept.0 < first && kept.1 == head {
+                first = kept.0;
+                for model in [&mut self.durable, &mut self.model] {
+                    if let Some(inbox) = model.inboxes.get_mut(&user) {
+                        inbox.trimmed = first.number() - 1;
+                    }
+                }
+            }
             same(&format!("I10: ends of the inbox of {user}"), &kept, &(first, head))?;
             let mut views = Vec::new();
             let mut at = first.previous();

@@ -62,6 +62,8 @@ pub struct World {
     /// How the first wall clock after the next start differs.
     clock_set: i64,
     full_until: Option<Instant>,
+    /// The disk was full at some time.
+    pub was_full: bool,
     pub stirred: u64,
     pub step: usize,
     pub tally: BTreeMap<String, u64>,
@@ -114,6 +116,7 @@ impl World {
             config,
             clock_set: 0,
             full_until: None,
+            was_full: false,
             stirred: 0,
             step: 0,
             tally: BTreeMap::new(),
@@ -526,6 +529,7 @@ impl World {
                 }
                 if self.process.is_some() && self.model.deadline().is_none() {
                     disk::set_full(true);
+                    self.was_full = true;
                     self.full_until = Some(self.now.mono + *span);
                     self.count("full".into());
                 }
