@@ -37,6 +37,7 @@ pub use self::{
     check::Depth,
     ledger::{Ledger, Outcome},
     lives::Lives,
+    lives::Lives,
     load::{Load, Played},
     look::look,
     process::{Launch, Roamd, run},

@@ -197,6 +197,30 @@ impl Roamd {
         let _ = Command::new("kill").args([&format!("-{name}"), &pid]).status();
     }
 
+    /// Stops it from running, and waits until it does not.
+    pub fn freeze(&self) -> Result<(), String> {
+        let id = self.child.id().to_string();
+        run(Command::new("kill").args(["-STOP", &id]))?;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let stat = std::fs::read_to_string(format!("/proc/{id}/stat"));
+            let stat = stat.map_err(|error| error.to_string())?;
+            let state = stat.rsplit(')').next().unwrap_or_default();
+            if state.trim_start().starts_with('T') {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                return Err(format!("{id} does not stand still: {stat}"));
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) {
+        let _ = Command::new("kill").args(["-CONT", &self.child.id().to_string()]).status();
+    }
+
     /// Waits for its end.
     pub fn reap(&mut self) -> ExitStatus {
         let status = self.child.wait().expect("a child can be waited for");

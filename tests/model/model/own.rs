@@ -261,7 +261,7 @@ impl Model {
     }
 
     /// The earliest end of a silence.
-    pub(super) fn silences_end(&self) -> Option<Instant> {
+    pub fn silences_end(&self) -> Option<Instant> {
         self.quiet.iter().map(|(until, ..)| *until).min()
     }
 

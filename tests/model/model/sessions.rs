@@ -116,6 +116,11 @@ impl Model {
         [self.silences_end(), self.cursors_due].into_iter().flatten().min()
     }
 
+    /// When cursors that wait are written.
+    pub fn cursors_due(&self) -> Option<Instant> {
+        self.cursors_due
+    }
+
     pub fn on_timer(&mut self, now: Now) {
         if self.cursors_due.is_some_and(|due| due <= now.mono) {
             self.write_cursors();
