@@ -26,8 +26,8 @@ use super::{
     witness::{Connection as Socket, Trouble},
 };
 
-/// How long all may take to come to rest.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a reply may take, and all to come to rest.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// Connections at a time; the oldest gives way.
 const CONNECTIONS_MAX: usize = 6;
 
@@ -157,6 +157,7 @@ impl Live {
     /// A connection that has not said anything.
     pub(super) fn accept(&mut self, caller: Caller, id: u64) -> Result<usize, Found> {
         let socket = Socket::open(self.address).map_err(|e| e.to_string())?;
+        socket.be_patient(PATIENCE).map_err(|e| e.to_string())?;
         let far = Instant::now() + Duration::from_secs(3600);
         let client = Client::new(caller.user.clone(), caller.device.clone(), far);
         self.connections.push(Connection {
@@ -324,7 +325,7 @@ impl Live {
         let client = &mut connection.client;
         match outcome {
             Outcome::Reply(reply) => {
-                if let (Phase::Greeting(_), Reply::Refused(refusal)) = (&client.phase, &reply) {
+                if let (Command::Attach { .. }, Reply::Refused(refusal)) = (&command, &reply) {
                     client.ends.push(End::Error(refusal.code));
                 }
                 client.asked.insert(req_id, Some(reply));
@@ -408,8 +409,13 @@ impl Live {
     pub(super) fn settle(&mut self) -> Result<(), Found> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            if !self.connections[0].gone && self.connections[0].client.is_open() {
-                self.ask_the_watch()?;
+            // First who goes: others hear of it.
+            self.bury()?;
+            // Twice: answers go out before the news of the same flush.
+            for _ in 0..2 {
+                if self.connections.first().is_some_and(|watch| watch.client.is_open()) {
+                    self.ask_the_watch()?;
+                }
             }
             let mut pings = Vec::new();
             for at in 0..self.connections.len() {

@@ -31,6 +31,8 @@ pub const WALL_MS: u64 = 1_700_000_000_000;
 /// A difference, or a failure of the daemon.
 pub type Found = String;
 
+/// Who watches.
+const WATCH: &str = "watch";
 const SECRET: &str = "a secret for tests only, 32 bytes and more";
 /// Steps shown when a run fails.
 const SHOWN: usize = 40;
@@ -57,6 +59,8 @@ pub struct Live {
     started: (Instant, Timestamp),
     /// The longest that anything took.
     pub(super) latency: Duration,
+    /// The daemon was told to stop.
+    pub(super) stopping: bool,
     /// A timer may have run before or after a command; nobody can know.
     pub doubtful: bool,
     pub tally: BTreeMap<&'static str, u64>,
@@ -69,19 +73,27 @@ pub struct Live {
 fn limits(dice: &mut Dice) -> Limits {
     // Nothing depends on how long something takes, as far as limits go.
     let day = Duration::from_secs(24 * 3600);
+    let limits = plan::limits(dice);
     Limits {
+        // Less is no setting.
+        fanout_members: limits.fanout_members.max(2),
         inbox_age: 7 * day,
         idempotency_window: 9 * day,
         content_bytes: 40,
         recall_window: day,
         edit_window: day,
         heartbeat_interval: Duration::from_secs(30),
-        ..plan::limits(dice)
+        ..limits
     }
 }
 
 impl Live {
-    pub fn start(seed: u64, talk: bool) -> Result<Self, Found> {
+    /// A run of this seed, with a daemon that is told these settings as well.
+    pub fn start(
+        seed: u64,
+        talk: bool,
+        settings: &[(&'static str, String)],
+    ) -> Result<Self, Found> {
         let mut dice = Dice::new(seed);
         let limits = limits(&mut dice);
         let dir = tempfile::Builder::new().prefix("roamd-live-").tempdir();
@@ -111,6 +123,7 @@ impl Live {
         ] {
             launch.env.push((name, value));
         }
+        launch.env.extend_from_slice(settings);
         let key = Key::hs256(SECRET.as_bytes()).map_err(|e| e.to_string())?;
         let keys = KeyRing::new([key]).map_err(|e| e.to_string())?;
         let (roamd, address) = launch.start()?;
@@ -129,6 +142,7 @@ impl Live {
             moments: BTreeMap::new(),
             started: (Instant::now(), wall),
             latency: Duration::ZERO,
+            stopping: false,
             doubtful: false,
             tally: BTreeMap::new(),
             shown: VecDeque::new(),
@@ -142,7 +156,7 @@ impl Live {
 
     /// One session that does nothing but ask: what it is answered, everything before it was done for.
     pub(super) fn watch(&mut self) -> Result<(), Found> {
-        let user = plan::user("watch");
+        let user = plan::user(WATCH);
         let device = DeviceId::new("w").map_err(|e| e.to_string())?;
         self.connect(&user, &device)?;
         self.settle()
@@ -210,6 +224,8 @@ impl Live {
 
     fn step(&mut self, step: Step) -> Result<(), Found> {
         match step {
+            // The one that watches does nothing else.
+            Step::Do(caller, _) if caller.user.as_str() == WATCH => Ok(()),
             Step::Do(caller, Command::Request(request)) => {
                 let Some(id) = self.session_of(&caller.user, &caller.device)? else {
                     return Ok(());

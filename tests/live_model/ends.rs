@@ -6,6 +6,7 @@ use bytes::Bytes;
 use roamd::{
     engine::{Caller, Command},
     id::{ClientMessageId, DeviceId, UserId},
+    limits::CURSOR_FLUSH_DELAY_MAX,
     message::{Draft, MessageFlags},
     reply::{GoAwayReason, Reply},
     request::{Destination, Request},
@@ -40,8 +41,10 @@ impl Live {
     fn rest(&mut self) -> Result<(), Found> {
         self.settle()?;
         self.timers()?;
-        if let Some(due) = self.model.cursors_due() {
-            self.until(due)?;
+        if self.model.cursors_due().is_some() {
+            // An ack has no reply: the daemon may have begun to wait as late as now.
+            self.ask_the_watch()?;
+            self.until(Instant::now() + CURSOR_FLUSH_DELAY_MAX)?;
             self.settle()?;
         }
         self.timers()
@@ -79,6 +82,7 @@ impl Live {
         }
         let Some(mut roamd) = self.roamd.take() else { return Err("no daemon".into()) };
         roamd.terminate();
+        self.stopping = true;
         let now = self.now();
         self.model.finish(now);
         for at in 0..self.connections.len() {
@@ -95,6 +99,7 @@ impl Live {
             return Err(format!("SIGTERM ended with {status}:{}", roamd.last_words()));
         }
         self.connections.clear();
+        self.stopping = false;
         self.begin()
     }
 

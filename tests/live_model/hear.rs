@@ -199,16 +199,21 @@ impl Live {
 
     /// States are those there were, in their order; some may be passed over.
     fn presence(&mut self, at: usize, push: &proto::PresencePush) -> Result<(), Found> {
+        self.note(format!("{} hears {:?}", self.connections[at].id, push.devices));
         for of in &push.devices {
             let user = wire::user(&of.user_id)?;
-            let states = self.connections[at].presence.iter_mut();
-            let mut states =
-                states.filter(|((u, device), _)| *u == user && device.as_str() == of.device_id);
             let state = match of.state() {
                 proto::PresenceState::Online => roamd::reply::PresenceState::Online,
                 proto::PresenceState::Background => roamd::reply::PresenceState::Background,
                 _ => roamd::reply::PresenceState::Offline,
             };
+            if self.stopping && state == roamd::reply::PresenceState::Offline {
+                // Who goes first is the daemon's affair.
+                continue;
+            }
+            let states = self.connections[at].presence.iter_mut();
+            let mut states =
+                states.filter(|((u, device), _)| *u == user && device.as_str() == of.device_id);
             let found = || format!("nobody waits for {of:?}");
             let (_, states) = states.next().ok_or_else(found)?;
             let place = states.iter().position(|waits| *waits == state).ok_or_else(found)?;

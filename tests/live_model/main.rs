@@ -7,6 +7,7 @@
 //! LIVE_ROUNDS=100 LIVE_FROM=1000 cargo test --test live_model
 //! LIVE_SEED=7 cargo test --test live_model -- --nocapture  one, and every step is told
 //! LIVE_STEPS=1000 ...                                      longer runs
+//! cargo test --features simulation --test live_model planted -- --nocapture
 //! ```
 //! One thing is asked at a time, and all devices come to rest before the next: then the order is known,
 //! and everything is compared exactly, but for the times that the daemon's clock gives. What goes out
@@ -45,7 +46,7 @@ mod wire;
 use driver::Live;
 use witness::setting;
 
-const ROUNDS: u64 = 4;
+const ROUNDS: u64 = 3;
 const STEPS: u64 = 110;
 
 #[test]
@@ -64,7 +65,7 @@ fn the_daemon_agrees_with_the_model() {
     let (mut doubtful, mut told) = (0, std::collections::BTreeMap::<&str, u64>::new());
     let seeds = range.end - range.start;
     for seed in range {
-        let mut live = Live::start(seed, talk).unwrap();
+        let mut live = Live::start(seed, talk, &[]).unwrap();
         if let Err(found) = live.run(setting("LIVE_STEPS", STEPS)) {
             panic!(
                 "\n{}\n\nseed {seed}: {found}\n{}\nagain: LIVE_SEED={seed} cargo test --test \
@@ -80,4 +81,35 @@ fn the_daemon_agrees_with_the_model() {
     }
     println!("{seeds} seeds, {doubtful} of them not to the end: the machine stood still; {told:?}");
     assert!(doubtful * 2 <= seeds, "{doubtful} of {seeds} seeds proved nothing");
+}
+
+/// The checker is not blind on this side of the sockets either: a daemon with a planted bug is found.
+#[cfg(feature = "simulation")]
+#[test]
+fn planted_bugs_are_found() {
+    use roamd::planted::{Bug, VARIABLE};
+    const SEEDS_MAX: u64 = 30;
+    for bug in [
+        Bug::SessionNotFenced,
+        Bug::SequenceReused,
+        Bug::HalfFanOut,
+        Bug::InstructionLost,
+        Bug::RecalledContentLeaves,
+        Bug::UnreadTwice,
+        Bug::RetryMakesTwo,
+        Bug::LeakBeforeJoin,
+        Bug::PresenceStays,
+        Bug::NewestTrimmed,
+    ] {
+        let planted = [(VARIABLE, bug.name().to_owned())];
+        let found = (1..=SEEDS_MAX).find_map(|seed| {
+            let run = || Live::start(seed, false, &planted)?.run(STEPS);
+            // What it makes impossible may show as a panic of the test.
+            let run = std::panic::catch_unwind(run);
+            Some((seed, run.unwrap_or_else(|_| Err("a panic".to_owned())).err()?))
+        });
+        let (seed, found) = found.unwrap_or_else(|| panic!("{} is not found", bug.name()));
+        let named = invariant::named(&found).map_or("no name".to_owned(), |i| i.to_string());
+        println!("| {} | live model | {seed} | {named} |", bug.name());
+    }
 }

@@ -70,6 +70,11 @@ impl Connection {
         })
     }
 
+    /// What does not come within this time will not come.
+    pub fn be_patient(&self, time: Duration) -> io::Result<()> {
+        self.stream.set_read_timeout(Some(time))
+    }
+
     /// Puts a request into the buffer; returns its number.
     pub fn ask(&mut self, body: client_frame::Body, ack_seq: u64) -> u64 {
         self.last_req_id += 1;
