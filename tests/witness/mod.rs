@@ -37,7 +37,6 @@ pub use self::{
     check::Depth,
     ledger::{Ledger, Outcome},
     lives::Lives,
-    lives::Lives,
     load::{Load, Played},
     look::look,
     process::{Launch, Roamd, run},
