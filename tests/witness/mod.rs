@@ -35,6 +35,7 @@ mod survey;
 
 pub use self::{
     check::Depth,
+    connection::{Connection, Trouble},
     ledger::{Ledger, Outcome},
     lives::Lives,
     load::{Load, Played},
