@@ -9,7 +9,7 @@ use std::{
 use roamd::{
     engine::Compared,
     id::{DeviceId, UserId},
-    refusal::ErrorCode,
+    refusal::{ErrorCode, Retry},
     reply::{Batch, GoAwayReason, Reply, Verdict, Welcome},
     request::{ClientLimits, LargeCursor, Position},
     seq::InboxSeq,
@@ -285,6 +285,15 @@ impl Client {
             && *asked == req_id
         {
             self.phase = Phase::TooLong(*at);
+        }
+        let mut due = due;
+        if let (Reply::Refused(told), Some(Reply::Refused(due))) = (&reply, &mut due)
+            && let (Retry::AfterDelay(wait), Retry::AfterDelay(least))
+            | (Retry::Reconnect(wait), Retry::Reconnect(least)) = (told.retry, due.retry)
+            && (least..=least * 2).contains(&wait)
+        {
+            // Waits are spread.
+            due.retry = told.retry;
         }
         same(&format!("reply to {req_id}"), &Some(reply), &due)
     }
