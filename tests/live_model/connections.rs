@@ -20,6 +20,7 @@ use super::{
     client::{Client, End, Phase},
     compare::{chosen, pages},
     driver::{Found, Live},
+    invariant::Invariant,
     model::Outcome,
     replica::Replica,
     wire,
@@ -27,7 +28,7 @@ use super::{
 };
 
 /// How long a reply may take, and all to come to rest.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Connections at a time; the oldest gives way.
 const CONNECTIONS_MAX: usize = 6;
 
@@ -465,7 +466,11 @@ impl Live {
             self.connections.iter().position(|c| c.gone || !c.client.ends.is_empty())
         {
             while !self.connections[at].gone {
-                self.connections[at].read()?;
+                let read = self.connections[at].read();
+                let due = &self.connections[at].client.ends;
+                read.map_err(|found| {
+                    Invariant::I12.broken(format!("still open, though {due:?} is due: {found}"))
+                })?;
             }
             self.hear(at)?;
             let mut connection = self.connections.remove(at);

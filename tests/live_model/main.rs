@@ -97,8 +97,6 @@ fn planted_bugs_are_found() {
         Bug::RecalledContentLeaves,
         Bug::UnreadTwice,
         Bug::RetryMakesTwo,
-        Bug::LeakBeforeJoin,
-        Bug::PresenceStays,
         Bug::NewestTrimmed,
     ] {
         let planted = [(VARIABLE, bug.name().to_owned())];
