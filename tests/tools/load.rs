@@ -81,22 +81,15 @@ fn whole(ledger: &mut Ledger, launch: &Launch) -> Complaints {
     complaints
 }
 
-/// What a device did while the backup was taken, or after: each of it is in the backup or not.
+/// What a device did while the backup was taken, or after: each of it is in the backup or not. What
+/// it has acked bounds its cursor from above, all the same.
 fn unsure(mut play: Played) -> Played {
     for (_, outcome) in &mut play.sent {
         if let Outcome::Acked(_) = outcome {
             *outcome = Outcome::Open;
         }
     }
-    Played {
-        marks: Vec::new(),
-        changes: Vec::new(),
-        seen: Vec::new(),
-        head: 0,
-        acked: 0,
-        floor: 0,
-        ..play
-    }
+    Played { marks: Vec::new(), changes: Vec::new(), seen: Vec::new(), head: 0, floor: 0, ..play }
 }
 
 /// One who sends number after number, each to another conversation, and waits for each ack: of a copy
