@@ -21,6 +21,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -34,14 +35,21 @@ use roamd::{
 pub struct Server {
     child: Child,
     pub address: SocketAddr,
+    pub tls: SocketAddr,
+    pub trusts: Arc<rustls::ClientConfig>,
     pub dir: PathBuf,
     keys: KeyRing,
 }
 
 impl Server {
     pub fn start(dir: &Path) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_roamd"))
-            .args(["serve", "--listen", "127.0.0.1:0", "--log", "error", "--data"])
+        let roamd = || Command::new(env!("CARGO_BIN_EXE_roamd"));
+        let made =
+            roamd().args(["cert", "dev", "--data"]).arg(dir).output().expect("a certificate");
+        assert!(made.status.success(), "{made:?}");
+        let any = "127.0.0.1:0";
+        let mut child = roamd()
+            .args(["serve", "--listen", any, "--tls-listen", any, "--log", "error", "--data"])
             .arg(dir)
             // The driver is more than one person.
             .envs(["SENDS", "SESSIONS"].map(|of| (format!("ROAMD_LIMITS__{of}_PER_SECOND"), "0")))
@@ -51,9 +59,12 @@ impl Server {
         let mut lines = BufReader::new(child.stderr.take().expect("stderr is a pipe")).lines();
         let first = lines.next().expect("a first line").expect("text");
         let address = first.rsplit(' ').next().expect("an address").parse().expect(&first);
+        let second = lines.next().expect("a second line").expect("text");
+        let tls = second.split_whitespace().nth(1).expect("an address").parse().expect(&second);
         std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
         let keys = KeyRing::open(dir, None, now()).expect("the daemon has made keys");
-        Self { child, address, dir: dir.to_owned(), keys }
+        let trusts = wire::trusting(&dir.join("tls/ca.pem"));
+        Self { child, address, tls, trusts, dir: dir.to_owned(), keys }
     }
 
     pub fn token(&self, user: &str) -> String {

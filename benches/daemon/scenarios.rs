@@ -26,7 +26,8 @@ pub const ALL: &[(&str, Scenario)] = &[
     ("100-pairs-32-in-flight", |s, l, f| Box::pin(pairs(s, l, f, 100, 32))),
     ("store-for-200-offline", |s, l, f| Box::pin(offline(s, l, f))),
     ("catch-up-1000", |s, _, f| Box::pin(catch_up(s, f))),
-    ("idle-5000", |s, _, _| Box::pin(idle(s, 5000))),
+    ("idle-5000", |s, _, _| Box::pin(idle(s, 5000, false))),
+    ("idle-tls-5000", |s, _, _| Box::pin(idle(s, 5000, true))),
 ];
 
 #[derive(Default)]
@@ -204,21 +205,27 @@ async fn catch_up(server: &Server, floor: Duration) {
 }
 
 /// Sessions that do nothing: memory of each, and how fast they come.
-async fn idle(server: &Server, count: usize) {
+async fn idle(server: &Server, count: usize, tls: bool) {
+    let cpu = server.cpu();
     let before = server.resident();
     let start = Instant::now();
     let mut links = Vec::with_capacity(count);
     for index in 0..count {
-        links.push(Link::adopt(server, &format!("idle{index}"), "d").await);
+        let user = format!("idle{index}");
+        links.push(match tls {
+            false => Link::adopt(server, &user, "d").await,
+            true => Link::adopt_tls(server, &user, "d").await,
+        });
     }
     let spent = start.elapsed();
+    let cpu = (server.cpu() - cpu) * 1e6 / count as f64;
     for link in &mut links {
         while !matches!(link.next().await.body, Some(Body::CaughtUp(_))) {}
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
     let each = (server.resident() - before) / count as u64;
     println!(
-        "  {count} sessions: {:.1} KiB resident each; {:.0} connects/s with token, compare and adoption, one after the other",
+        "  {count} sessions: {:.1} KiB resident each; {:.0} connects/s with token, compare and adoption, one after the other; {cpu:.0} us of the daemon's processor time each",
         each as f64 / 1024.0,
         count as f64 / spent.as_secs_f64()
     );

@@ -1,5 +1,7 @@
 //! A lean connection: frames out, frames in, nothing else.
 
+use std::{path::Path, sync::Arc};
+
 use bytes::BytesMut;
 use prost::Message;
 use roamd::wire::{
@@ -9,15 +11,40 @@ use roamd::wire::{
         server_frame,
     },
 };
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::ring,
+    pki_types::{CertificateDer, ServerName, pem::PemObject},
+};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
 };
+use tokio_rustls::TlsConnector;
 
 use crate::Server;
 
+/// Anything that carries bytes both ways.
+pub trait Both: AsyncRead + AsyncWrite + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Both for T {}
+
+/// Trusts the authority in this file, and shakes hands in full every time.
+pub fn trusting(authority: &Path) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    let certificate = CertificateDer::from_pem_file(authority).expect("an authority");
+    roots.add(certificate).expect("a certificate");
+    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.resumption = rustls::client::Resumption::disabled();
+    Arc::new(config)
+}
+
 pub struct Link {
-    pub stream: TcpStream,
+    pub stream: Box<dyn Both>,
     decoder: FrameDecoder,
     input: BytesMut,
     pub output: BytesMut,
@@ -36,8 +63,30 @@ impl Link {
         resume: Option<u64>,
         epoch: u64,
     ) -> Self {
+        Self::open_on(Self::plain(server).await, token, device, resume, epoch).await
+    }
+
+    async fn plain(server: &Server) -> Box<dyn Both> {
         let stream = TcpStream::connect(server.address).await.expect("a connection");
         stream.set_nodelay(true).expect("a socket");
+        Box::new(stream)
+    }
+
+    async fn tls(server: &Server) -> Box<dyn Both> {
+        let stream = TcpStream::connect(server.tls).await.expect("a connection");
+        stream.set_nodelay(true).expect("a socket");
+        let name = ServerName::IpAddress(server.tls.ip().into());
+        let connector = TlsConnector::from(Arc::clone(&server.trusts));
+        Box::new(connector.connect(name, stream).await.expect("a handshake"))
+    }
+
+    async fn open_on(
+        stream: Box<dyn Both>,
+        token: &str,
+        device: &str,
+        resume: Option<u64>,
+        epoch: u64,
+    ) -> Self {
         let mut link = Self {
             stream,
             decoder: FrameDecoder::new(2 << 20),
@@ -66,7 +115,16 @@ impl Link {
 
     /// As [`Link::open`] for a device without a copy, which adopts the head.
     pub async fn adopt(server: &Server, user: &str, device: &str) -> Self {
-        let mut link = Self::open(server, &server.token(user), device, None, 0).await;
+        Self::adopt_on(Self::plain(server).await, &server.token(user), device).await
+    }
+
+    /// The same over TLS.
+    pub async fn adopt_tls(server: &Server, user: &str, device: &str) -> Self {
+        Self::adopt_on(Self::tls(server).await, &server.token(user), device).await
+    }
+
+    async fn adopt_on(stream: Box<dyn Both>, token: &str, device: &str) -> Self {
+        let mut link = Self::open_on(stream, token, device, None, 0).await;
         let Some(server_frame::Body::TooLong(too_long)) = link.next().await.body else {
             panic!("a new device is told TooLong");
         };
@@ -96,6 +154,7 @@ impl Link {
     pub async fn flush(&mut self) {
         if !self.output.is_empty() {
             self.stream.write_all(&self.output).await.expect("a connection");
+            self.stream.flush().await.expect("a connection");
             self.output.clear();
         }
     }

@@ -222,3 +222,31 @@ fn a_cursor_that_is_not_taken_is_nobodys_business() {
     session.handle_overloaded(0);
     assert!(outputs(&mut session).is_empty());
 }
+
+#[test]
+fn a_session_ends_with_the_key_of_its_token() {
+    let with = |secret: u8| {
+        let keys = KeyRing::new([Key::hs256(&[secret; 32]).unwrap()]).unwrap();
+        Arc::new(SessionContext { keys, limits: Limits { content_bytes: 7, ..Limits::default() } })
+    };
+    let (context, token) = context();
+    let mut greeting = Session::new(context, SessionId::new(1), now());
+    greeting.handle_reload(now(), with(8));
+    assert_eq!(greeting.limits().content_bytes, 7);
+    greeting.handle_frame(now(), incoming(1, hello(&token, 1)));
+    assert_eq!(outputs(&mut greeting), ["1: UNAUTHENTICATED, fatal", "close"]);
+    assert!(greeting.is_denied());
+
+    for verdict in [Verdict::UpToDate, Verdict::CatchUp, Verdict::TooLong(TooLongReason::NewDevice)]
+    {
+        let mut open = session(verdict);
+        outputs(&mut open);
+        open.handle_reload(now(), with(7));
+        assert!(outputs(&mut open).is_empty(), "another ring with the same key");
+        assert_eq!(open.limits().content_bytes, Limits::default().content_bytes);
+        open.handle_reload(now(), with(8));
+        assert_eq!(outputs(&mut open), ["0: GoAway", "close"]);
+        open.handle_reload(now(), with(8));
+        assert!(outputs(&mut open).is_empty());
+    }
+}
