@@ -227,11 +227,12 @@ fn a_cursor_that_is_not_taken_is_nobodys_business() {
 fn a_session_ends_with_the_key_of_its_token() {
     let with = |secret: u8| {
         let keys = KeyRing::new([Key::hs256(&[secret; 32]).unwrap()]).unwrap();
-        Arc::new(SessionContext { keys, limits: Limits { content_bytes: 7, ..Limits::default() } })
+        let limits = Limits { content_bytes: 7, ..Limits::default() };
+        Arc::new(SessionContext::new(keys, limits))
     };
     let (context, token) = context();
     let mut greeting = Session::new(context, SessionId::new(1), now());
-    greeting.handle_reload(now(), with(8));
+    greeting.handle_reload(with(8));
     assert_eq!(greeting.limits().content_bytes, 7);
     greeting.handle_frame(now(), incoming(1, hello(&token, 1)));
     assert_eq!(outputs(&mut greeting), ["1: UNAUTHENTICATED, fatal", "close"]);
@@ -241,12 +242,12 @@ fn a_session_ends_with_the_key_of_its_token() {
     {
         let mut open = session(verdict);
         outputs(&mut open);
-        open.handle_reload(now(), with(7));
+        open.handle_reload(with(7));
         assert!(outputs(&mut open).is_empty(), "another ring with the same key");
         assert_eq!(open.limits().content_bytes, Limits::default().content_bytes);
-        open.handle_reload(now(), with(8));
+        open.handle_reload(with(8));
         assert_eq!(outputs(&mut open), ["0: GoAway", "close"]);
-        open.handle_reload(now(), with(8));
+        open.handle_reload(with(8));
         assert!(outputs(&mut open).is_empty());
     }
 }
