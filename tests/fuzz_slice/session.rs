@@ -344,7 +344,7 @@ impl Subject<'_> {
                 assert!(span.first <= span.last);
                 let rows = (span.first.number()..=span.last.number()).map(HistorySeq::new);
                 let placed = |seq: HistorySeq| {
-                    let shown = seq.number() % 3 > 0;
+                    let shown = !seq.number().is_multiple_of(3);
                     (seq, shown.then(|| PlacedMessage::new(id.clone(), seq, None)))
                 };
                 let most = 1 + usize::from(self.input.byte());
@@ -369,11 +369,9 @@ impl Subject<'_> {
             self.owed.swap_remove(at);
         }
         match reply {
-            Reply::Welcome(welcome) => {
-                if !matches!(welcome.verdict, Verdict::TooLong(_)) {
-                    // It goes on where Hello said; the first batch tells where.
-                    self.sent = None;
-                }
+            // It goes on where Hello said; the first batch tells where.
+            Reply::Welcome(welcome) if !matches!(welcome.verdict, Verdict::TooLong(_)) => {
+                self.sent = None;
             }
             Reply::Resumed { .. } | Reply::TooLong { .. } => self.sent = None,
             Reply::SyncBatch(batch) => {

@@ -426,7 +426,7 @@ pub fn plain(
 
 /// The limits that are told once for all are the server's; the client looks at what was agreed.
 fn welcome(told: &proto::Welcome, compared: Option<&Compared>) -> Result<Welcome, Found> {
-    let limits = told.limits.clone().unwrap_or_default();
+    let limits = told.limits.unwrap_or_default();
     Ok(Welcome {
         protocol: told.protocol,
         features: Vec::new(),

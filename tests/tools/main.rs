@@ -24,7 +24,6 @@ mod scenario;
 #[path = "../support/mod.rs"]
 mod support;
 #[path = "../witness/mod.rs"]
-#[allow(dead_code, reason = "the crash tests use the rest")]
 mod witness;
 
 mod backup;

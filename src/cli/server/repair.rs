@@ -71,7 +71,7 @@ fn make(config: &Config, store: &StoreConfig) -> Result<(Salvage, Report, Epoch)
         }
     };
     let now = Clock::start().now().wall;
-    let fanout_members = usize::try_from(config.limits.fanout_members).unwrap_or(usize::MAX);
+    let fanout_members = config.limits.fanout_members;
     let report =
         repair::repair(&mut salvage, builder, epoch, now, fanout_members, &mut |report| {
             let Report { conversations, messages, .. } = report;

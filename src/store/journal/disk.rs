@@ -14,6 +14,10 @@ use std::{
 use crate::store::fsync;
 
 #[cfg(any(test, feature = "simulation"))]
+#[cfg_attr(
+    not(feature = "simulation"),
+    allow(dead_code, reason = "the simulation uses more than unit tests")
+)]
 pub mod sim;
 
 /// Makes a file that does not exist yet, open for reading and writing.

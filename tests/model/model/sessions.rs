@@ -117,6 +117,7 @@ impl Model {
     }
 
     /// When cursors that wait are written.
+    #[allow(dead_code, reason = "the live model looks at it")]
     pub fn cursors_due(&self) -> Option<Instant> {
         self.cursors_due
     }
