@@ -75,6 +75,16 @@ impl Checkpoint {
     }
 }
 
+/// Whether the file says what was written, in whatever format: one that does not know a format takes
+/// it for a newer program's, a repair has to know better.
+pub(super) fn checks(dir: &Path) -> bool {
+    let Ok(text) = fs::read_to_string(dir.join(NAME)) else { return false };
+    let Some((body, sum)) = text.rfind("checksum ").map(|at| text.split_at(at)) else {
+        return false;
+    };
+    sum.trim_end() == format!("checksum {:08x}", crc32c::crc32c(body.as_bytes()))
+}
+
 pub(super) fn parse(text: &str) -> Option<Result<Known, StoreError>> {
     let (body, sum) = text.split_at(text.rfind("checksum ")?);
     let value = |name: &str| -> Option<u64> {

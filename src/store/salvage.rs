@@ -16,7 +16,7 @@ use bytes::Bytes;
 use super::{
     StoreConfig,
     catalogue::{LogKey, LogKind, Table},
-    checkpoint::{Checkpoint, Known},
+    checkpoint::{self, Checkpoint, Known},
     codec::Malformed,
     commit::{self, Operation},
     error::StoreError,
@@ -115,6 +115,8 @@ impl Salvage {
         let known = match Checkpoint::load(dir) {
             Ok(known) => known.map(|Known { checkpoint, .. }| checkpoint),
             Err(StoreError::Damaged(_)) => None,
+            // Not a newer program's: the number itself is damaged.
+            Err(StoreError::Format { .. }) if !checkpoint::checks(dir) => None,
             Err(error) => return Err(error),
         };
         if known.is_none() {
