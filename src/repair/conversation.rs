@@ -1,7 +1,7 @@
 //! One conversation: its history, the changes of its messages, its members, and what each user has to do
 //! with it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
@@ -80,6 +80,7 @@ impl Repair<'_> {
         if !exists && group.row.is_absent() {
             return Ok(());
         }
+        self.direct(id, &mut group, &history);
         let last_change = group.named_change;
         let mut members = Vec::new();
         for (user, person) in std::mem::take(&mut group.people) {
@@ -246,6 +247,32 @@ impl Repair<'_> {
             self.put(Table::Mutated, mutated_key(id, seq), row.encode());
         }
         self.write_log(&LogKey::mutations(id), first, records)
+    }
+
+    /// The two users of a direct conversation, whose id proves who they are: neither leaves, and a message
+    /// to one that is missing would reach nobody.
+    fn direct(&mut self, id: &ConversationId, group: &mut Group, history: &History) {
+        let is_there = |person: &Person| person.own.whole().is_some();
+        if !id.is_direct() || group.people.values().filter(|person| is_there(person)).count() > 1 {
+            return;
+        }
+        let senders = history.messages.values().map(|message| &message.sender);
+        let some: BTreeSet<&UserId> = group.people.keys().chain(senders).collect();
+        let some = if some.is_empty() { self.users.iter().collect() } else { some };
+        let is_it = |(a, b): &(&UserId, &UserId)| ConversationId::direct(a, b) == *id;
+        let all = self.users.iter().chain(some.iter().copied());
+        let pairs = all.flat_map(|a| some.iter().map(move |b| (a, *b)));
+        let Some((a, b)) = pairs.filter(is_it).map(|(a, b)| (a.clone(), b.clone())).next() else {
+            return;
+        };
+        let joined = history.messages.values().next().map_or(self.now, |message| message.time);
+        for user in [a, b] {
+            let person = group.people.entry(user).or_default();
+            if !is_there(person) && person.member.whole().is_none() {
+                let joined_seq = HistorySeq::new(1);
+                person.member = Slot::Whole(Member { role: Role::Member, joined_seq, joined });
+            }
+        }
     }
 
     /// A user in a conversation; returns its role when it is a member.

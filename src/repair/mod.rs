@@ -19,7 +19,7 @@ mod others;
 mod requests;
 mod told;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bytes::Bytes;
 
@@ -107,6 +107,8 @@ struct Repair<'a> {
     /// Newest notice that anything names.
     notice: NoticeSeq,
     newest_id: u64,
+    /// Everybody who is named anywhere.
+    users: BTreeSet<UserId>,
     /// Newest message of each conversation there is now.
     heads: HashMap<ConversationId, HistorySeq>,
 }
@@ -143,6 +145,7 @@ pub fn repair(
         read: HashMap::new(),
         notice: NoticeSeq::default(),
         newest_id: 0,
+        users: BTreeSet::new(),
         heads: HashMap::new(),
     };
     let mut heard = Vec::new();
@@ -251,6 +254,8 @@ impl Repair<'_> {
                 }
             }
         }
+        self.users.extend(self.inboxes.keys().cloned());
+        self.users.extend(groups.values().flat_map(|group| group.people.keys().cloned()));
         for (id, group) in groups {
             self.conversation(&id, group, requests)?;
             progress(&self.report);
