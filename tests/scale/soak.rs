@@ -52,9 +52,9 @@ impl Held {
 async fn visit(server: std::net::SocketAddr, token: String, number: u64, round: u64) {
     let from = Ipv4Addr::LOCALHOST.into();
     let mut link = Link::connect_from(from, server).await.expect("a connection");
-    if number % 10 == 0 {
+    if number.is_multiple_of(10) {
         // Says nothing, or the beginning of something.
-        if number % 20 == 0 {
+        if number.is_multiple_of(20) {
             let _ = link.stream.write_all(&[100, 0x7a]).await;
         }
         return;
@@ -69,7 +69,7 @@ async fn visit(server: std::net::SocketAddr, token: String, number: u64, round: 
         link.send(to, round * 10 + id, &content);
     }
     link.flush().await.expect("a connection");
-    if number % 3 == 0 {
+    if number.is_multiple_of(3) {
         // Goes without waiting for what it has asked for.
         return;
     }
@@ -84,7 +84,7 @@ async fn visit(server: std::net::SocketAddr, token: String, number: u64, round: 
         link.flush().await.expect("a connection");
     }
     // Comes back from further behind, reads nothing of it, and goes.
-    if number % 4 == 0 {
+    if number.is_multiple_of(4) {
         let at = Position { seq: link.seq.saturating_sub(20), ..link.position() };
         let mut again = Link::connect_from(from, server).await.expect("a connection");
         let _ = again.greet(&token, "phone", Some(at)).await;
