@@ -20,7 +20,6 @@ mod place;
 mod scenario;
 mod seeded;
 #[path = "../support/mod.rs"]
-#[allow(dead_code, reason = "of the words of all tests some are of use here")]
 mod support;
 mod tip;
 mod world;

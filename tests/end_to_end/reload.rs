@@ -73,7 +73,7 @@ fn keys_are_rotated_without_an_end() {
     waits.post(Body::Hello(daemon.greeting_by(&*old, "phone")));
     waits.end().fatally(ErrorCode::Unauthenticated);
     alive(&mut by_new);
-    assert_eq!(kids(&daemon), [second.clone()]);
+    assert_eq!(kids(&daemon), [second.as_str()]);
     assert_eq!(daemon.run(&["key", "rm", "nobody"]).status.code(), Some(1));
 }
 
