@@ -47,9 +47,16 @@ impl Engine {
             None => {
                 let most = self.limits.devices_per_user;
                 let prefix = user_prefix(&caller.user);
-                let waiting = self.full.arrived.keys().filter(|(user, _)| *user == caller.user);
                 let there = self.writer.rows(Table::Device, &prefix, &[], most)?.len();
-                if there + waiting.count() >= most {
+                // Who came while the disk was full, and has no row yet.
+                let mut waiting = 0;
+                for (user, device) in self.full.arrived.keys() {
+                    if *user == caller.user {
+                        let row = self.writer.row(Table::Device, &device_key(user, device))?;
+                        waiting += usize::from(row.is_none());
+                    }
+                }
+                if there + waiting >= most {
                     return Err(refuse(
                         ErrorCode::TooManyDevices,
                         format!("this user already has {most} devices"),
