@@ -203,7 +203,14 @@ impl World {
             if !self.process()?.engine.is_full()
                 && model.is_some_and(|model| engine.is_none_or(|engine| engine > model))
             {
-                return Err(format!("next timer: engine {engine:?}, model {model:?}"));
+                match (self.was_full, engine) {
+                    (false, _) => {
+                        return Err(format!("next timer: engine {engine:?}, model {model:?}"));
+                    }
+                    // What waited for room was written by the timer of what had waited longest.
+                    (true, None) => self.model.write_cursors(),
+                    (true, Some(_)) => {}
+                }
             }
         }
         self.time_out()

@@ -129,7 +129,8 @@ impl Model {
         self.end_silences(now);
     }
 
-    fn write_cursors(&mut self) {
+    /// Writes the cursors that wait.
+    pub fn write_cursors(&mut self) {
         self.cursors_due = None;
         for (device, seq) in std::mem::take(&mut self.cursors) {
             if let Some(row) = self.devices.get_mut(&device) {
