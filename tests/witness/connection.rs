@@ -143,6 +143,12 @@ impl Connection {
         };
         match self.call(client_frame::Body::Hello(hello))? {
             server_frame::Body::Welcome(welcome) => Ok(welcome),
+            // A daemon whose store has just failed takes nobody any more, and says so.
+            server_frame::Body::Error(error)
+                if error.fatal && error.code() == proto::ErrorCode::Overloaded =>
+            {
+                Err(Trouble::Gone(format!("turned away: {error:?}")))
+            }
             other => Err(Trouble::Wrong(format!("Hello was answered by {other:?}"))),
         }
     }

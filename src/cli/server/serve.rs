@@ -148,12 +148,14 @@ fn serve(config: &Config, reload: Reload) -> Exit {
             keys,
             hook,
         })?;
+        // Whoever has read the first screen may stop the daemon in order.
+        let stop = stop_signal();
         announce(config, &limits, daemon.address(), daemon.tls_address());
         match hangup {
             Ok(hangup) => drop(tokio::spawn(reload.run(hangup, daemon.reloader()))),
             Err(error) => tracing::warn!(%error, "SIGHUP cannot be caught and ends the daemon"),
         }
-        daemon.serve(stop_signal()).await
+        daemon.serve(stop).await
     });
     match outcome {
         Ok(()) => {
@@ -231,17 +233,18 @@ fn hook_config(set: &PushSection) -> Result<Option<HookConfig>, Box<dyn Error>> 
     }))
 }
 
-/// SIGTERM or SIGINT.
-async fn stop_signal() {
-    let (Ok(mut term), Ok(mut int)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        tracing::warn!("signals cannot be caught; stop with kill");
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = int.recv() => {}
+/// SIGTERM or SIGINT, caught from the call on.
+fn stop_signal() -> impl Future<Output = ()> {
+    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    async {
+        let (Ok(mut term), Ok(mut int)) = signals else {
+            tracing::warn!("signals cannot be caught; stop with kill");
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
     }
 }
 
