@@ -46,6 +46,29 @@ fn every_message_is_given_once_across_runs() {
     assert_eq!(texts(&other), numbers(0..200), "another device has its own position");
 }
 
+/// What was given of another data set says nothing of this one, though its conversations have the same
+/// names: it kept the second message here from being given.
+#[test]
+fn a_new_data_set_is_given_from_the_start() {
+    let desk = Desk::new(&["alice", "bob"]);
+    let recv = || texts(&desk.says("bob", &["recv", "-o", "jsonl"]));
+    send(&desk, 0..1);
+    assert_eq!(recv(), numbers(0..1));
+    let path = desk.config().join("state");
+    let path =
+        path.join(desk.daemon.address().to_string().replace(':', "%3A")).join("bob/roam.json");
+    let text = fs::read_to_string(&path).unwrap();
+    let mut state: serde_json::Value = serde_json::from_str(&text).unwrap();
+    state["epoch"] = 1.into();
+    for last in state["conversations"].as_object_mut().unwrap().values_mut() {
+        *last = 2.into();
+    }
+    fs::write(&path, state.to_string()).unwrap();
+    assert_eq!(recv(), numbers(0..1));
+    send(&desk, 1..2);
+    assert_eq!(recv(), numbers(1..2));
+}
+
 #[test]
 fn a_kill_loses_nothing_and_repeats_nothing_that_was_remembered() {
     let desk = Desk::new(&["alice", "bob"]);

@@ -41,6 +41,13 @@ impl Known {
         (self.epoch, self.seq, self.present) = (position.epoch, position.seq, true);
     }
 
+    /// The data set is another one: what was given of its conversations was of others that only have
+    /// the same names.
+    pub(super) fn start_over(&mut self) {
+        self.conversations.clear();
+        self.large.clear();
+    }
+
     /// Where large conversations are followed from.
     pub(super) fn large(&self) -> Vec<proto::ConversationCursor> {
         let cursor = |(id, at): (&String, &(u64, u64, u64))| proto::ConversationCursor {
@@ -201,5 +208,7 @@ mod tests {
         assert!(known.give("c", 3) && !known.give("c", 3) && !known.give("c", 1));
         assert!(known.give("c", 4) && known.give("d", 1));
         assert_eq!((known.last("c"), known.last("e")), (Some(4), None));
+        known.start_over();
+        assert!(known.give("c", 1));
     }
 }

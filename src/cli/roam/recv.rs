@@ -17,7 +17,7 @@ use crate::{
     client::{
         Client, ClientConfig, ClientError, Event, Inbox, LargeEvent, LargeNews, Page, Snapshot,
     },
-    wire::proto::{self, entry::Kind},
+    wire::proto::{self, TooLongReason, entry::Kind},
 };
 
 /// Events that are printed at once, and remembered at once.
@@ -99,6 +99,9 @@ pub(super) async fn run(login: &Login, args: &RecvArgs, output: Output) -> Resul
                     moved = true;
                 }
                 Event::Snapshot(snapshot) => {
+                    if matches!(snapshot.reason, TooLongReason::Epoch | TooLongReason::Ahead) {
+                        state.known.start_over();
+                    }
                     lines.extend(missed(&client, &snapshot, &mut state, args, output).await?);
                     state.known.move_to(snapshot.position);
                     state.known.follow_only(&snapshot.large);
