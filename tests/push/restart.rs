@@ -6,16 +6,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{World, support::peer};
+use crate::{
+    World,
+    support::{Client, peer},
+};
 
 /// How long a stop is seen to wait: far below what it waits at most.
 const HELD: Duration = Duration::from_millis(200);
 
-/// Cause: a drain did not wait for the hook, so that what was taken in that moment was posted again
-/// after the restart, and people were notified twice. Fix: posts in hand are waited for.
-#[test]
-fn a_restart_does_not_notify_twice() {
-    let mut world = World::start();
+/// A daemon whose one post is with a hook that answers when what is returned last is dropped.
+fn post_in_hand() -> (World, Client, u64, mpsc::Sender<()>) {
+    let world = World::start();
     world.away("bob", "phone");
     let (came, coming) = mpsc::channel();
     let (answer, held) = mpsc::channel::<()>();
@@ -28,6 +29,14 @@ fn a_restart_does_not_notify_twice() {
     let mut alice = world.daemon.login("alice", "phone");
     let seq = alice.send(peer("bob"), 1, "x").history_seq;
     coming.recv_timeout(crate::support::DEADLINE).expect("a post");
+    (world, alice, seq, answer)
+}
+
+/// Cause: a drain did not wait for the hook, so that what was taken in that moment was posted again
+/// after the restart, and people were notified twice. Fix: posts in hand are waited for.
+#[test]
+fn a_restart_does_not_notify_twice() {
+    let (mut world, mut alice, seq, answer) = post_in_hand();
     world.daemon.terminate();
     alice.end();
     // Nothing else is waited for.
@@ -50,18 +59,7 @@ fn a_restart_does_not_notify_twice() {
 /// A receiver that does not answer holds nobody up for long, and what it had is posted again.
 #[test]
 fn a_stop_does_not_wait_for_a_hook_that_does_not_answer() {
-    let mut world = World::start();
-    world.away("bob", "phone");
-    let (came, coming) = mpsc::channel();
-    let (answer, held) = mpsc::channel::<()>();
-    world.hook.answer(move |_| {
-        let _ = came.send(());
-        let _ = held.recv();
-        (204, "", "")
-    });
-    let mut alice = world.daemon.login("alice", "phone");
-    let seq = alice.send(peer("bob"), 1, "x").history_seq;
-    coming.recv_timeout(crate::support::DEADLINE).expect("a post");
+    let (mut world, _alice, seq, answer) = post_in_hand();
     world.daemon.terminate();
     assert!(world.daemon.ended().success());
     assert!(world.daemon.log().contains("the next start posts it again"), "{}", world.daemon.log());
