@@ -45,3 +45,4 @@ pub mod client;
 pub mod clock;
 pub mod daemon;
 pub mod replay;
+pub mod swarm;
