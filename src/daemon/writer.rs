@@ -226,7 +226,14 @@ impl Thread {
             }
             let now = self.clock.now();
             if held.finish {
-                self.engine.finish(now)?;
+                let devices = self.engine.finish(now)?;
+                if devices > 0 {
+                    tracing::warn!(
+                        devices,
+                        "no space left at the end: how far these devices are is forgotten; they \
+                         are given again what they had acked"
+                    );
+                }
             } else if self.engine.deadline().is_some_and(|deadline| deadline <= now.mono) {
                 self.engine.on_timer(now)?;
             }

@@ -203,14 +203,20 @@ impl Engine {
         }
     }
 
+    /// Devices of which something waits to be written.
+    pub(super) fn waiting_devices(&self) -> HashSet<(UserId, DeviceId)> {
+        let arrived = self.full.arrived.keys();
+        self.cursors.keys().chain(self.seen.keys()).chain(arrived).cloned().collect()
+    }
+
     pub(super) fn write_cursors(&mut self, now: Now) -> Result<(), StoreError> {
         let _ = self.cursor_timer.take();
+        let devices = self.waiting_devices();
         let cursors = std::mem::take(&mut self.cursors);
         let seen = std::mem::take(&mut self.seen);
         let arrived = std::mem::take(&mut self.full.arrived);
-        let devices: HashSet<_> = cursors.keys().chain(seen.keys()).chain(arrived.keys()).collect();
         let mut commit = Commit::new();
-        for device in devices {
+        for device in &devices {
             let key = device_key(&device.0, &device.1);
             let old = match self.writer.row(Table::Device, &key)? {
                 Some(row) => Some(Device::decode(row)?),
@@ -246,7 +252,7 @@ impl Engine {
 }
 
 /// A device's row, and what is newer of it and waits to be written.
-fn later(stored: Device, waiting: Device) -> Device {
+pub(super) fn later(stored: Device, waiting: Device) -> Device {
     Device {
         cursor: stored.cursor.max(waiting.cursor),
         first_seen: stored.first_seen.min(waiting.first_seen),

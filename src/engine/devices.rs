@@ -1,6 +1,8 @@
 //! A user's devices: the list, ending a session, revoking.
 
-use super::{Answer, Caller, Engine, Now, Stop, refuse};
+use std::collections::BTreeMap;
+
+use super::{Answer, Caller, Engine, Now, Stop, attach::later, refuse};
 use crate::{
     id::{DeviceId, UserId},
     inbox::{Device, Revocation},
@@ -19,18 +21,21 @@ impl Engine {
         let user = &caller.user;
         let most = self.limits.devices_per_user;
         let mut devices = Vec::new();
-        let mut rows = Vec::new();
+        let mut rows = BTreeMap::new();
         for (key, row) in self.writer.rows(Table::Device, &user_prefix(user), &[], most)? {
-            rows.extend(second_id::<DeviceId>(&key).map(|id| (id, Device::decode(row))));
+            let Some(id) = second_id::<DeviceId>(&key) else { continue };
+            rows.insert(key, (id, Device::decode(row)?));
         }
-        let waiting = self
-            .full
-            .arrived
-            .iter()
-            .filter(|((of, id), _)| of == user && rows.iter().all(|(stored, _)| stored != id));
-        let waiting: Vec<_> = waiting.map(|((_, id), row)| (id.clone(), Ok(row.clone()))).collect();
-        for (id, row) in rows.into_iter().chain(waiting) {
-            let (key, row) = (device_key(user, &id), row?);
+        // Who came while the disk was full, again or for the first time.
+        for ((_, id), waiting) in self.full.arrived.iter().filter(|((of, _), _)| of == user) {
+            let key = device_key(user, id);
+            let row = match rows.remove(&key) {
+                Some((_, stored)) => later(stored, waiting.clone()),
+                None => waiting.clone(),
+            };
+            rows.insert(key, (id.clone(), row));
+        }
+        for (key, (id, row)) in rows {
             let push = self.writer.row(Table::PushTarget, &key)?;
             let device = (user.clone(), id.clone());
             devices.push(DeviceView {

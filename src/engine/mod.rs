@@ -386,15 +386,18 @@ impl Engine {
     }
 
     /// Writes everything that waits for a timer, if there is room: before a drain ends. Notices
-    /// under way go on after the next start.
+    /// under way go on after the next start. Returns how many devices are forgotten for want of
+    /// room: where they stand, when they were there last, or that they ever came.
     ///
     /// # Errors
     /// When the store fails: final.
-    pub fn finish(&mut self, now: Now) -> Result<(), StoreError> {
+    pub fn finish(&mut self, now: Now) -> Result<usize, StoreError> {
         self.writer.begin();
         self.look_once_more(now)?;
         when_there_is_room(self.write_cursors(now))?;
-        when_there_is_room(self.write_all_held(now))
+        when_there_is_room(self.write_all_held(now))?;
+        self.note_full(now);
+        Ok(self.waiting_devices().len())
     }
 
     /// Makes everything applied so far durable; returns what those who are online want to know.

@@ -248,7 +248,10 @@ impl World {
         self.drain()?;
         let now = self.now;
         if !self.dying && self.process()?.engine.finish(now).is_ok() && !disk::is_dead() {
-            self.model.finish(now);
+            // On a full disk nothing of what waits is written.
+            if !self.process()?.engine.is_full() {
+                self.model.finish(now);
+            }
             self.flush()?;
         } else if !self.dying {
             self.failed("it could not finish")?;
