@@ -3,3 +3,5 @@
 //! `record.rs` has the figures of one run as plain values.
 
 pub mod record;
+pub mod report;
+pub mod totals;

@@ -120,6 +120,32 @@ pub struct Sample {
     pub swarm_rss_bytes: Option<u64>,
 }
 
+/// A sample and when it began.
+#[derive(Clone, Copy, Debug)]
+pub struct Timed<'a> {
+    /// What happened.
+    pub sample: &'a Sample,
+    /// Beginning since the start of the run; the end is that of the sample.
+    pub start_ms: u64,
+    /// Whether it is of the measured time.
+    pub is_measured: bool,
+}
+
+impl Timed<'_> {
+    /// How long it lasted; zero if the clock stood still.
+    #[must_use]
+    pub fn seconds(&self) -> f64 {
+        self.sample.at_ms.saturating_sub(self.start_ms) as f64 / 1000.0
+    }
+
+    /// A count of the sample, per second.
+    #[must_use]
+    pub fn rate(&self, count: u64) -> f64 {
+        let seconds = self.seconds();
+        if seconds > 0.0 { count as f64 / seconds } else { 0.0 }
+    }
+}
+
 /// A distribution of durations in microseconds. All zero if `count` is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Latency {
@@ -179,16 +205,21 @@ impl Record {
         Self { version: VERSION, scenario, seed, started_unix_ms, ..Self::default() }
     }
 
-    /// The samples of the measured time: without warm-up, and without the wait at the end.
-    pub fn measured(&self) -> impl Iterator<Item = &Sample> {
+    /// All samples with their beginnings, in order of time.
+    pub fn timed(&self) -> impl Iterator<Item = Timed<'_>> {
         let from_ms = self.warm_up_seconds * 1000.0;
         let to_ms = from_ms + self.measured_seconds * 1000.0;
-        // A sample is measured if its middle is: the clock of the samples may be a little off.
         let starts = std::iter::once(0).chain(self.series.iter().map(|sample| sample.at_ms));
-        self.series.iter().zip(starts).filter_map(move |(sample, start_ms)| {
+        self.series.iter().zip(starts).map(move |(sample, start_ms)| {
+            // A sample is measured if its middle is: the clock of the samples may be a little off.
             let middle_ms = (start_ms as f64 + sample.at_ms as f64) / 2.0;
-            (from_ms..=to_ms).contains(&middle_ms).then_some(sample)
+            Timed { sample, start_ms, is_measured: (from_ms..=to_ms).contains(&middle_ms) }
         })
+    }
+
+    /// The samples of the measured time: without warm-up, and without the wait at the end.
+    pub fn measured(&self) -> impl Iterator<Item = &Sample> {
+        self.timed().filter(|timed| timed.is_measured).map(|timed| timed.sample)
     }
 
     /// Whether no guarantee was broken.
@@ -225,7 +256,8 @@ impl Latency {
         Self {
             count: histogram.len(),
             min_us: histogram.min(),
-            mean_us: histogram.mean(),
+            // To the nanosecond: more digits say nothing, and this many survive being written down.
+            mean_us: (histogram.mean() * 1000.0).round() / 1000.0,
             p50_us: at(0.5),
             p90_us: at(0.9),
             p99_us: at(0.99),
