@@ -6,7 +6,10 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::exit::Exit;
-use crate::replay::{self, Options, ReplayError, Report, server::Server};
+use crate::replay::{
+    self, Options, ReplayError, Report,
+    server::{Mint, Server},
+};
 
 /// Replay IRC logs: every nick a user, half of them offline at any time; check every device.
 #[derive(Debug, Args)]
@@ -88,15 +91,16 @@ fn replay(args: &ReplayArgs) -> Result<Report, ReplayError> {
         channel.lines.truncate(args.lines.unwrap_or(usize::MAX));
     }
     let temporary = std::env::temp_dir().join(format!("roam-replay-{}", std::process::id()));
-    let server = match (&args.daemon_address, &args.daemon_data) {
-        (Some(address), Some(data)) => Server::running(*address, data),
+    let (mut server, data) = match (&args.daemon_address, &args.daemon_data) {
+        (Some(address), Some(data)) => (Server::running(*address), data),
         _ => {
             let beside = || Some(std::env::current_exe().ok()?.with_file_name("roamd"));
             let program = args.daemon.clone().or_else(beside).unwrap_or_else(|| "roamd".into());
-            Server::start(&program, &temporary, args.inbox_entries)
+            let settings = replay::settings(args.inbox_entries);
+            (Server::start(&program, &temporary, settings)?, &temporary)
         }
     };
-    let mut server = server?;
+    let mint = Mint::of_data(data)?;
     let options = Options {
         seed: args.seed,
         speed: args.speed,
@@ -108,7 +112,8 @@ fn replay(args: &ReplayArgs) -> Result<Report, ReplayError> {
         .build()
         .map_err(|error| ReplayError::Read(args.files[0].clone(), error))?;
     let progress = progress();
-    let outcome = runtime.block_on(replay::run(&channels, &mut server, &options, &progress));
+    let outcome =
+        runtime.block_on(replay::run(&channels, (&mut server, &mint), &options, &progress));
     progress.finish_and_clear();
     if server.is_own() {
         drop(server);

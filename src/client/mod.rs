@@ -170,6 +170,12 @@ impl Client {
         }
     }
 
+    /// Gives up the connection at once, as if the network had lost it, and comes back: for a program that
+    /// knows that the network has changed. Without a session nothing happens.
+    pub fn reconnect(&self) {
+        self.shared.reconnect();
+    }
+
     /// Ends the session: acks what was dealt with (the event given last included), waits for replies
     /// still due, says Bye and waits until the server has closed.
     ///

@@ -129,6 +129,15 @@ impl Shared {
         self.wake.notify_one();
     }
 
+    /// Gives up the connection, if there is one.
+    pub(super) fn reconnect(&self) {
+        let mut state = self.lock();
+        if state.link == Link::Open {
+            state.replace = true;
+            self.wake.notify_one();
+        }
+    }
+
     /// Over for good. Only the first reason counts.
     pub(super) fn end(&self, error: ClientError) {
         let mut state = self.lock();

@@ -24,7 +24,7 @@ pub use section::{
     AuthSection, Config, DataSection, LimitsSection, ListenSection, LogFormat, LogLevel,
     LogSection, PushSection, StoreSection, TlsSection,
 };
-pub use value::parse_duration;
+pub use value::{parse_duration, parse_size};
 
 /// A configuration that keeps all rules, and where each value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]

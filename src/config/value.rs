@@ -26,7 +26,7 @@ pub(super) fn format_duration(span: Duration) -> String {
 ///
 /// # Errors
 /// A text for people that says what is expected.
-pub(super) fn parse_size(text: &str) -> Result<u64, String> {
+pub fn parse_size(text: &str) -> Result<u64, String> {
     let bytes = text.trim().parse().ok().filter(|_| !text.contains('+'));
     bytes
         .or_else(|| parse(text, SIZE_UNITS))

@@ -35,7 +35,7 @@ pub use self::report::Report;
 use self::{
     device::{Device, End},
     log::Channel,
-    server::{Server, ServerError},
+    server::{Mint, Server, ServerError, Setting},
     world::{World, fingerprint_of},
 };
 use crate::{
@@ -84,6 +84,23 @@ pub enum ReplayError {
         /// The answer.
         error: ClientError,
     },
+}
+
+/// What a daemon of our own is told. A replay may be slower than life: who may change a message does not
+/// depend on it. Every group goes to inboxes, so that every device's stream has every message. Days pass
+/// in seconds: there are no rates.
+#[must_use]
+pub fn settings(inbox_entries: Option<u64>) -> Vec<Setting> {
+    let entries = inbox_entries.map(|entries| ("limits.inbox_entries", entries.to_string()));
+    let fixed = [
+        ("limits.recall_window", "365d"),
+        ("limits.edit_window", "365d"),
+        ("limits.fanout_members", "100000"),
+        ("limits.sends_per_second", "0"),
+        ("limits.waiting_time", "1h"),
+        ("limits.sessions_per_second", "0"),
+    ];
+    fixed.map(|(key, value)| (key, value.to_owned())).into_iter().chain(entries).collect()
 }
 
 /// Reads logs; each is a channel named after its file.
@@ -136,11 +153,11 @@ struct Replay<'a> {
 /// [`ReplayError`] when it cannot be finished.
 pub async fn run(
     channels: &[Channel],
-    server: &mut Server,
+    (server, mint): (&mut Server, &Mint),
     options: &Options,
     progress: &ProgressBar,
 ) -> Result<Report, ReplayError> {
-    let mut replay = Replay::prepare(channels, server, options)?;
+    let mut replay = Replay::prepare(channels, (server, mint), options)?;
     let lines: usize = channels.iter().map(|channel| channel.lines.len()).sum();
     progress.set_length(lines as u64);
     let crash_at: Vec<usize> = (1..=options.crashes as usize)
@@ -178,7 +195,7 @@ pub async fn run(
 impl<'a> Replay<'a> {
     fn prepare(
         channels: &'a [Channel],
-        server: &Server,
+        (server, mint): (&Server, &Mint),
         options: &'a Options,
     ) -> Result<Self, ReplayError> {
         let mut dice = StdRng::seed_from_u64(options.seed);
@@ -201,7 +218,7 @@ impl<'a> Replay<'a> {
                             devices.push(Device::new(user, "second".into(), channels.len()));
                         }
                         users.push(User {
-                            token: server.token(&id)?,
+                            token: mint.token(id.as_str())?,
                             id: id.clone(),
                             devices: own,
                             read: vec![0; channels.len()],

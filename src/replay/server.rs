@@ -1,4 +1,5 @@
-//! The daemon that is replayed to: one of our own as a child process, or one that runs already.
+//! The daemon that is replayed to, or loaded by a swarm: one of our own as a child process, or one that
+//! runs already.
 
 use std::{
     io::{self, BufRead, BufReader},
@@ -8,13 +9,19 @@ use std::{
     time::Duration,
 };
 
+use zeroize::Zeroizing;
+
 use crate::{
-    auth::{KeyError, KeyRing, Scope, Scopes},
+    auth::{Key, KeyError, KeyRing, Scope, Scopes},
     clock::Clock,
     id::UserId,
 };
 
-/// Why there is no daemon to replay to.
+/// A setting of a daemon of our own: its key in the configuration, such as `limits.sends_per_second`, and
+/// the value.
+pub type Setting = (&'static str, String);
+
+/// Why there is no daemon.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
     /// The program cannot be started.
@@ -26,13 +33,24 @@ pub enum ServerError {
     /// Its keys cannot be read, so there are no tokens.
     #[error(transparent)]
     Keys(#[from] KeyError),
+    /// There is no token for somebody of this name.
+    #[error("{0:?} is no name of a user")]
+    Name(String),
+    /// A key cannot be read.
+    #[error("cannot read the key {0}: {1}")]
+    Key(PathBuf, io::Error),
 }
 
-/// A daemon to replay to.
+/// Makes tokens that a daemon takes.
+#[derive(Debug)]
+pub struct Mint {
+    keys: KeyRing,
+}
+
+/// A daemon.
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
-    keys: KeyRing,
     own: Option<Own>,
 }
 
@@ -40,32 +58,59 @@ pub struct Server {
 struct Own {
     program: PathBuf,
     data: PathBuf,
-    inbox_entries: Option<u64>,
+    settings: Vec<Setting>,
     child: Child,
 }
 
-impl Server {
-    /// One that runs already, on a data directory whose keys we may read.
+impl Mint {
+    /// With the keys of a data directory.
     ///
     /// # Errors
     /// [`ServerError::Keys`].
-    pub fn running(address: SocketAddr, data: &Path) -> Result<Self, ServerError> {
-        Ok(Self { address, keys: keys(data)?, own: None })
+    pub fn of_data(data: &Path) -> Result<Self, ServerError> {
+        Ok(Self { keys: KeyRing::open(data, None, Clock::start().now().wall)? })
+    }
+
+    /// With one key in a file named after it, such as `data/keys/NAME.pem`.
+    ///
+    /// # Errors
+    /// [`ServerError::Key`] and [`ServerError::Keys`].
+    pub fn of_file(file: &Path) -> Result<Self, ServerError> {
+        let pem = std::fs::read_to_string(file)
+            .map(Zeroizing::new)
+            .map_err(|error| ServerError::Key(file.into(), error))?;
+        let name = file.file_stem().unwrap_or_default().to_string_lossy();
+        Ok(Self { keys: KeyRing::new([Key::ed25519(&name, &pem)?])? })
+    }
+
+    /// A token of a user, for a day.
+    ///
+    /// # Errors
+    /// [`ServerError::Keys`] and [`ServerError::Name`].
+    pub fn token(&self, user: &str) -> Result<String, ServerError> {
+        let user = UserId::new(user).map_err(|_| ServerError::Name(user.into()))?;
+        let day = Duration::from_secs(86_400);
+        let now = Clock::start().now().wall;
+        Ok(self.keys.mint(&user, None, Scopes::of(&[Scope::Client]), day, now)?)
+    }
+}
+
+impl Server {
+    /// One that runs already.
+    #[must_use]
+    pub fn running(address: SocketAddr) -> Self {
+        Self { address, own: None }
     }
 
     /// Starts one of our own on a data directory.
     ///
     /// # Errors
     /// [`ServerError`] says why not.
-    pub fn start(
-        program: &Path,
-        data: &Path,
-        inbox_entries: Option<u64>,
-    ) -> Result<Self, ServerError> {
+    pub fn start(program: &Path, data: &Path, settings: Vec<Setting>) -> Result<Self, ServerError> {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let (child, address) = spawn(program, data, inbox_entries, any)?;
-        let own = Own { program: program.into(), data: data.into(), inbox_entries, child };
-        Ok(Self { address, keys: keys(data)?, own: Some(own) })
+        let (child, address) = spawn(program, data, &settings, any)?;
+        let own = Own { program: program.into(), data: data.into(), settings, child };
+        Ok(Self { address, own: Some(own) })
     }
 
     /// Where it listens.
@@ -88,19 +133,15 @@ impl Server {
         let Some(own) = &mut self.own else { return Ok(()) };
         let _ = own.child.kill();
         let _ = own.child.wait();
-        let (child, _) = spawn(&own.program, &own.data, own.inbox_entries, self.address)?;
+        let (child, _) = spawn(&own.program, &own.data, &own.settings, self.address)?;
         own.child = child;
         Ok(())
     }
 
-    /// A token of a user, for a day.
-    ///
-    /// # Errors
-    /// [`ServerError::Keys`].
-    pub fn token(&self, user: &UserId) -> Result<String, ServerError> {
-        let day = Duration::from_secs(86_400);
-        let now = Clock::start().now().wall;
-        Ok(self.keys.mint(user, None, Scopes::of(&[Scope::Client]), day, now)?)
+    /// The process, if it is our own.
+    #[must_use]
+    pub fn process(&self) -> Option<u32> {
+        self.own.as_ref().map(|own| own.child.id())
     }
 }
 
@@ -113,28 +154,16 @@ impl Drop for Server {
     }
 }
 
-fn keys(data: &Path) -> Result<KeyRing, ServerError> {
-    Ok(KeyRing::open(data, None, Clock::start().now().wall)?)
-}
-
 fn spawn(
     program: &Path,
     data: &Path,
-    inbox_entries: Option<u64>,
+    settings: &[Setting],
     listen: SocketAddr,
 ) -> Result<(Child, SocketAddr), ServerError> {
     let mut command = Command::new(program);
     command.args(["serve", "--log", "warn", "--listen", &listen.to_string(), "--data"]).arg(data);
-    // A replay may be slower than life: who may change a message does not depend on it. Every group
-    // goes to inboxes, so that every device's stream has every message. Days pass in seconds: there are no rates.
-    command.env("ROAMD_LIMITS__RECALL_WINDOW", "365d");
-    command.env("ROAMD_LIMITS__EDIT_WINDOW", "365d");
-    command.env("ROAMD_LIMITS__FANOUT_MEMBERS", "100000");
-    command.env("ROAMD_LIMITS__SENDS_PER_SECOND", "0");
-    command.env("ROAMD_LIMITS__WAITING_TIME", "1h");
-    command.env("ROAMD_LIMITS__SESSIONS_PER_SECOND", "0");
-    if let Some(entries) = inbox_entries {
-        command.env("ROAMD_LIMITS__INBOX_ENTRIES", entries.to_string());
+    for (key, value) in settings {
+        command.env(format!("ROAMD_{}", key.replace('.', "__").to_uppercase()), value);
     }
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|error| ServerError::Start(program.into(), error))?;

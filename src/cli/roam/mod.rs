@@ -15,6 +15,7 @@ mod profile;
 mod recv;
 mod send;
 mod show;
+mod swarm;
 mod sync;
 mod unread;
 
@@ -152,6 +153,9 @@ enum Command {
     /// What needs a token with the scope "admin".
     #[command(subcommand)]
     Admin(admin::AdminCommand),
+    /// Load a daemon with scripted devices, and check it.
+    #[command(subcommand)]
+    Swarm(swarm::SwarmCommand),
     /// Replay chat logs through a daemon, and check every device.
     Replay(ReplayArgs),
 }
@@ -162,6 +166,9 @@ pub fn run() -> Exit {
     let Roam { global, command } = Roam::parse();
     if let Command::Replay(args) = &command {
         return replay::run(args);
+    }
+    if let Command::Swarm(command) = &command {
+        return swarm::run(&global, command);
     }
     match dispatch(&global, command) {
         Ok(()) => Exit::Ok,
@@ -223,7 +230,8 @@ async fn ask(login: &Login, command: Command, output: Output) -> Result<(), Fail
         Command::Sync(args) => sync::run(login, &args, output).await,
         Command::History(args) => look::history(login, &args, output).await,
         Command::Convs(args) => look::convs(login, &args, output).await,
-        Command::Recv(_) | Command::Send(_) | Command::Profile(_) | Command::Replay(_) => Ok(()),
+        Command::Recv(_) | Command::Send(_) | Command::Profile(_) => Ok(()),
+        Command::Replay(_) | Command::Swarm(_) => Ok(()),
     }
 }
 
