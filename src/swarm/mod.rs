@@ -17,6 +17,7 @@ pub mod body;
 pub mod bot;
 pub mod capacity;
 pub mod check;
+pub mod compare;
 mod drive;
 pub mod judge;
 pub mod plan;

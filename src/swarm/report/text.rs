@@ -20,6 +20,19 @@ pub enum Unit {
 }
 
 impl Unit {
+    /// The name of the bare number, for programs.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Count => "count",
+            Self::PerSecond => "per_second",
+            Self::Micros => "us",
+            Self::Bytes => "bytes",
+            Self::Processors => "processors",
+            Self::Part => "part",
+        }
+    }
+
     /// The number with its unit.
     #[must_use]
     pub fn show(self, value: f64) -> String {
