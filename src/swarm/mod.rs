@@ -19,6 +19,7 @@ pub mod capacity;
 pub mod check;
 pub mod compare;
 mod drive;
+pub mod environment;
 pub mod judge;
 pub mod plan;
 mod process;

@@ -1,5 +1,6 @@
 //! `roam swarm`: load a daemon with scripted devices, check it, and say how fast it was.
 
+mod compare;
 mod live;
 mod show;
 
@@ -19,6 +20,7 @@ use crate::{
     swarm::{
         self, SwarmError, Target,
         capacity::Search,
+        environment,
         judge::Slo,
         record::Record,
         report::{self, ReportError},
@@ -53,6 +55,8 @@ pub enum SwarmCommand {
     Run(RunArgs),
     /// Find the highest rate that holds an objective.
     Capacity(CapacityArgs),
+    /// Compare the reports of two runs: figures, ratios, and whether they differ by more than noise.
+    Compare(compare::CompareArgs),
     /// List the scenarios that are built in, or print one to begin a file of your own with.
     Scenarios(ScenariosArgs),
 }
@@ -79,6 +83,14 @@ pub struct Where {
     /// Tell how it goes every few seconds, also when stderr is no terminal.
     #[arg(long)]
     progress: bool,
+}
+
+impl Where {
+    /// The daemon to start.
+    fn program(&self) -> PathBuf {
+        let beside = || Some(std::env::current_exe().ok()?.with_file_name("roamd"));
+        self.roamd.clone().or_else(beside).unwrap_or_else(|| "roamd".into())
+    }
 }
 
 /// Run a scenario.
@@ -137,6 +149,7 @@ pub fn run(global: &Global, command: &SwarmCommand) -> Exit {
     let outcome = match command {
         SwarmCommand::Run(args) => run_once(global, args, output),
         SwarmCommand::Capacity(args) => capacity(global, args, output),
+        SwarmCommand::Compare(args) => compare::run(args, output),
         SwarmCommand::Scenarios(args) => scenarios(args, output),
     };
     outcome.unwrap_or_else(|failure| failure.tell())
@@ -233,7 +246,11 @@ fn perform(global: &Global, place: &Where, scenario: &Scenario) -> Result<Record
     });
     live.clear();
     runtime.shutdown_timeout(Duration::from_secs(2));
-    outcome
+    let mut record = outcome?;
+    let daemon = place.key.is_none().then(|| place.program());
+    let beside = daemon.as_ref().map(|program| (program.as_path(), place.roamd.is_none()));
+    record.environment = environment::look(beside, daemon.is_some().then_some(&folder.0));
+    Ok(record)
 }
 
 fn target(
@@ -248,9 +265,7 @@ fn target(
             let text = "--server needs --key, to make tokens for the users of the swarm";
             return Err(Failure::usage(text));
         }
-        let beside = || Some(std::env::current_exe().ok()?.with_file_name("roamd"));
-        let program = place.roamd.clone().or_else(beside).unwrap_or_else(|| "roamd".into());
-        return Target::own(&program, folder, scenario).map_err(unreachable);
+        return Target::own(&place.program(), folder, scenario).map_err(unreachable);
     };
     if global.tls == Some(true) || global.ca.is_some() || global.server_name.is_some() {
         return Err(Failure::usage("the swarm speaks no TLS"));
