@@ -164,15 +164,7 @@ fn fills_up(settings: &[(&str, &str)]) {
 
     // Full again, and killed. Opening on the full disk may be refused, and does no harm.
     let ballast = fill(daemon);
-    let refused = loop {
-        match alice.call(text(peer("bob"), acked + 1, &body)) {
-            Reply::SendAck(_) => acked += 1,
-            Reply::Error(error) => break error,
-            other => panic!("{other:?}"),
-        }
-        fill(daemon);
-    };
-    assert_eq!(refused.code, ErrorCode::StorageFull.number(), "{refused:?}");
+    acked = full_again(daemon, &mut alice, acked, &body);
     daemon.kill();
     let opened = daemon.run(&["store", "stat"]);
     println!("opened on the full disk: {}", opened.status);
@@ -188,14 +180,37 @@ fn fills_up(settings: &[(&str, &str)]) {
     bob.synced(ack.inbox_seq);
     is_whole(&mut bob, &id, acked, &body);
 
-    // A drain on a full disk is in order as well.
+    // A drain on a full disk is in order as well, and says who is forgotten.
     let ballast = fill(daemon);
+    full_again(daemon, &mut alice, acked, &body);
+    daemon.login("bob", "watch");
     daemon.terminate();
     let status = daemon.ended();
     assert!(status.success(), "a drain ends with {status}");
+    // The log is read by a thread of its own.
+    let warned = until("the devices that are forgotten", || {
+        let log = daemon.log();
+        log.lines().find(|line| line.contains("no space left at the end")).map(str::to_owned)
+    });
+    assert!(warned.contains("WARN") && warned.contains("devices=3"), "{warned}");
     fs::remove_file(ballast).unwrap();
     let verified = daemon.run(&["store", "verify"]);
     assert!(verified.status.success(), "{verified:?}");
+}
+
+/// Sends until the disk is full; returns how many messages are acked by then.
+#[track_caller]
+fn full_again(daemon: &Daemon, alice: &mut Client, mut acked: u64, body: &str) -> u64 {
+    let refused = loop {
+        match alice.call(text(peer("bob"), acked + 1, body)) {
+            Reply::SendAck(_) => acked += 1,
+            Reply::Error(error) => break error,
+            other => panic!("{other:?}"),
+        }
+        fill(daemon);
+    };
+    assert_eq!(refused.code, ErrorCode::StorageFull.number(), "{refused:?}");
+    acked
 }
 
 /// A start on a full disk: it serves, or says what is in the way, with the status for that.
