@@ -198,8 +198,8 @@ pub struct Limits {
     /// Bytes of large client frames under way on all connections together. A frame takes its share before
     /// memory is reserved for it. More: its socket is not read until there is room.
     pub inbound_bytes: usize,
-    /// Requests that come while what is done now has waited for so long are refused: OVERLOADED. What is
-    /// accepted is done soon, and what is not is told at once.
+    /// Requests that would have to wait for so long are refused: OVERLOADED. What is accepted is done
+    /// soon, and what is not is told at once.
     pub waiting_time: Duration,
     /// Sends, edits, recalls and deletions for all that one user may make per second on all devices
     /// together, sustained. 0 = no limit. More: RATE_LIMITED.

@@ -154,8 +154,8 @@ sections! {
         /// memory is reserved for it. More: its socket is not read until there is room.
         #[serde(with = "size")]
         inbound_bytes: usize = Limits::default().inbound_bytes,
-        /// Requests that come while what is done now has waited for so long are refused: OVERLOADED. What is
-        /// accepted is done soon, and what is not is told at once.
+        /// Requests that would have to wait for so long are refused: OVERLOADED. What is accepted is done
+        /// soon, and what is not is told at once.
         #[serde(with = "duration")]
         waiting_time: Duration = Limits::default().waiting_time,
         /// Sends, edits, recalls and deletions for all that one user may make per second on all devices

@@ -11,6 +11,7 @@ mod directory;
 mod failures;
 mod feed;
 mod hook;
+mod pace;
 mod peer;
 mod reload;
 mod stream;

@@ -8,7 +8,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -16,7 +16,7 @@ use std::{
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
 
-use super::{directory::Directory, feed::Feed};
+use super::{directory::Directory, feed::Feed, pace::Pace};
 use crate::{
     clock::Clock,
     engine::{Answer, Caller, Command, Engine, LargeNotice, Sign},
@@ -61,8 +61,7 @@ enum Task {
 pub(super) struct Submitter {
     tasks: Sender<Task>,
     waiting_bytes: Arc<AtomicUsize>,
-    /// How long what is done now has waited, in milliseconds.
-    waited: Arc<AtomicU64>,
+    pace: Arc<Pace>,
     waiting_time: Duration,
 }
 
@@ -83,9 +82,9 @@ impl Submitter {
             Command::Request(Request::Edit { content, .. }) => content.len(),
             _ => 0,
         };
-        let waited = Duration::from_millis(self.waited.load(Ordering::Relaxed));
         // A session that opens, or goes on, is let through: it costs little.
-        if waited > self.waiting_time && matches!(command, Command::Request(_)) {
+        let request = matches!(command, Command::Request(_));
+        if request && self.pace.wait(self.tasks.len()) > self.waiting_time {
             return Err(Overloaded);
         }
         if self.waiting_bytes.load(Ordering::Relaxed) + bytes > WAITING_BYTES_MAX {
@@ -136,9 +135,9 @@ pub(super) fn start(
 ) -> std::io::Result<(Submitter, JoinHandle<Result<Writer, StoreError>>)> {
     let (tasks, waiting) = crossbeam_channel::bounded(WAITING_MAX);
     let waiting_bytes = Arc::new(AtomicUsize::new(0));
-    let waited = Arc::new(AtomicU64::new(0));
-    let (in_bytes, in_time) = (Arc::clone(&waiting_bytes), Arc::clone(&waited));
-    let submitter = Submitter { tasks, waiting_bytes: in_bytes, waited: in_time, waiting_time };
+    let pace = Arc::new(Pace::default());
+    let (in_bytes, in_time) = (Arc::clone(&waiting_bytes), Arc::clone(&pace));
+    let submitter = Submitter { tasks, waiting_bytes: in_bytes, pace: in_time, waiting_time };
     let thread = std::thread::Builder::new().name("writer".into()).spawn(move || {
         let directory = Directory::default();
         let mut thread = Thread {
@@ -148,7 +147,7 @@ pub(super) fn start(
             directory,
             hook,
             waiting_bytes,
-            waited,
+            pace,
             dropped_pushes: 0,
         };
         // Also when it panics: the daemon must not go on without its writer.
@@ -186,7 +185,7 @@ struct Thread {
     /// Takes everything the engine has out at once.
     hook: Sender<Job>,
     waiting_bytes: Arc<AtomicUsize>,
-    waited: Arc<AtomicU64>,
+    pace: Arc<Pace>,
     /// Pushes that gave way to newer ones.
     dropped_pushes: u64,
 }
@@ -210,7 +209,9 @@ impl Thread {
     fn run(&mut self, waiting: &Receiver<Task>) -> Result<(), StoreError> {
         loop {
             let mut held = Held::default();
-            match self.first(waiting) {
+            let first = self.first(waiting);
+            let (began, timer) = (Instant::now(), first.is_none());
+            match first {
                 Some(task) => self.task(task, &mut held)?,
                 None if !self.engine.healthy() => return Err(StoreError::Poisoned),
                 None => {}
@@ -224,6 +225,8 @@ impl Thread {
                 self.task(task, &mut held)?;
                 count += 1;
             }
+            let bound =
+                count >= BATCH_COMMANDS_MAX || self.engine.staged_bytes() >= BATCH_BYTES_MAX;
             let now = self.clock.now();
             if held.finish {
                 let devices = self.engine.finish(now)?;
@@ -237,9 +240,12 @@ impl Thread {
             } else if self.engine.deadline().is_some_and(|deadline| deadline <= now.mono) {
                 self.engine.on_timer(now)?;
             }
-            self.publish(held.due, held.displaced)?;
+            let flush = self.publish(held.due, held.displaced)?;
             if held.finish {
                 return Ok(());
+            }
+            if !timer {
+                self.pace.did(count, bound, began.elapsed().saturating_sub(flush), flush);
             }
         }
     }
@@ -252,7 +258,7 @@ impl Thread {
             None => idle,
         };
         if waiting.is_empty() {
-            self.waited.store(0, Ordering::Relaxed);
+            self.pace.waited(Duration::ZERO);
         }
         match waiting.recv_timeout(wait) {
             Ok(task) => Some(task),
@@ -264,8 +270,7 @@ impl Thread {
     fn task(&mut self, task: Task, held: &mut Held) -> Result<(), StoreError> {
         match task {
             Task::Do { feed, number, caller, command, bytes, since } => {
-                let waited = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
-                self.waited.store(waited, Ordering::Relaxed);
+                self.pace.waited(since.elapsed());
                 self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
                 if let Command::CaughtUp = command {
                     // What the answer tells is newer.
@@ -290,11 +295,16 @@ impl Thread {
         Ok(())
     }
 
-    /// Flushes, then hands out what rests on it.
-    fn publish(&mut self, mut due: Vec<Due>, displaced: Vec<Arc<Feed>>) -> Result<(), StoreError> {
+    /// Flushes, then hands out what rests on it; returns how long the flush took.
+    fn publish(
+        &mut self,
+        mut due: Vec<Due>,
+        displaced: Vec<Arc<Feed>>,
+    ) -> Result<Duration, StoreError> {
         if planted::is(Bug::AckBeforeSync) {
             self.hand_out(std::mem::take(&mut due));
         }
+        let began = Instant::now();
         let effects = loop {
             match self.engine.flush() {
                 Ok(effects) => break effects,
@@ -306,6 +316,7 @@ impl Thread {
                 Err(error) => return Err(error),
             }
         };
+        let flush = began.elapsed();
         for feed in displaced {
             feed.end(GoAwayReason::Replaced);
         }
@@ -345,7 +356,7 @@ impl Thread {
             let (_, head) = inbox::kept(bounds, u64::MAX);
             online.for_each(|feed| feed.grow(InboxSeq::new(head.number())));
         }
-        Ok(())
+        Ok(flush)
     }
 
     fn hand_out(&self, due: Vec<Due>) {

@@ -1,5 +1,5 @@
 //! The shipped daemon under very many connections: readers that never read, connections that say
-//! nothing or drip, everybody coming back at once, and hours of all of it.
+//! nothing or drip, everybody coming back at once, more than can be done, and hours of all of it.
 //!
 //! `cargo test --test scale` runs a slice with small numbers that judges what does not depend on the
 //! speed of the machine. The full numbers, with the promised times and ratios:
@@ -15,6 +15,7 @@
 
 mod crowd;
 mod link;
+mod overload;
 mod readers;
 mod server;
 mod soak;
