@@ -17,6 +17,7 @@ use roamd::{
 };
 
 use super::{
+    bodies::body,
     client::{Client, End, Phase},
     compare::{chosen, pages},
     driver::{Found, Live},
@@ -219,7 +220,7 @@ impl Live {
         request: &Request,
     ) -> Result<u64, Found> {
         let connection = &mut self.connections[at];
-        let req_id = connection.socket.ask(wire::body(request), ack.number());
+        let req_id = connection.socket.ask(body(request), ack.number());
         let client = &mut connection.client;
         let before = client.acked;
         client.ack(ack.number());

@@ -20,6 +20,8 @@
 // What the model's own test uses of its modules beyond this.
 #![allow(dead_code)]
 
+#[path = "../model/bodies.rs"]
+mod bodies;
 #[path = "../model/client.rs"]
 mod client;
 #[path = "../model/compare.rs"]

@@ -18,6 +18,12 @@ use crate::{
     plan::{Plan, Step as Planned},
 };
 
+/// What a client says by itself.
+fn is_its_own(request: &Request) -> bool {
+    use Request::{Ack, Bye, Hello, Ping, Resume, Unknown};
+    matches!(request, Hello(_) | Resume(_) | Ack(_) | Ping { .. } | Bye | Unknown)
+}
+
 /// How the process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Death {
@@ -110,8 +116,8 @@ impl Source {
             match step {
                 Planned::Do(caller, Command::Request(request)) => {
                     let request = self.numbered(&caller, request);
-                    if let Some(body) = body(request) {
-                        acts.push(Act::Ask(caller.user, caller.device, body));
+                    if !is_its_own(&request) {
+                        acts.push(Act::Ask(caller.user, caller.device, body(&request)));
                     }
                     if self.dice.chance(1, 2) {
                         acts.push(Act::Wait(millis(self.dice.below(40))));

@@ -10,7 +10,6 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail by panic")]
 
 mod acts;
-mod bodies;
 mod checks;
 mod device;
 mod driver;
@@ -23,6 +22,8 @@ mod soak;
 mod tap;
 mod world;
 
+#[path = "../model/bodies.rs"]
+mod bodies;
 #[path = "../model/compare.rs"]
 mod compare;
 #[path = "../model/dice.rs"]
