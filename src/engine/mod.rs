@@ -441,6 +441,13 @@ impl Engine {
         self.full.look_at().is_some()
     }
 
+    /// Whether anything about a device is in memory only.
+    #[cfg(feature = "simulation")]
+    #[must_use]
+    pub fn devices_wait(&self) -> bool {
+        !self.waiting_devices().is_empty()
+    }
+
     /// The number of the last durable commit.
     #[cfg(feature = "simulation")]
     #[must_use]

@@ -222,12 +222,12 @@ fn seeds(range: std::ops::Range<u64>) -> (Tally, Option<(u64, Run)>) {
 /// Seeds that found something and are not in the slice. 1416: what was too old on a full disk. 2237:
 /// devices that came again on a full disk counted twice against the limit. 2338: cursors written by
 /// the first timer after it. 2835: a stop on a full disk. 3706: devices that came again on a full
-/// disk were listed as they had been before.
+/// disk were listed as they had been before. 5900, 8679: a crash while rows of devices waited for room.
 #[test]
 fn seeds_that_found_something_agree() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     roamd::store::fsync::set_enabled(false);
-    for seed in [1416, 2237, 2338, 2835, 3706] {
+    for seed in [1416, 2237, 2338, 2835, 3706, 5900, 8679] {
         if let Err(found) = run(seed, None, false).result {
             panic!("\nseed {seed}: {found}");
         }

@@ -195,22 +195,22 @@ impl World {
             }
             self.note_totals()?;
             if !self.process()?.engine.is_full() {
+                // After a full disk cursors are written by the timer of what had waited longest.
+                let wait = self.process()?.engine.devices_wait();
+                match (self.was_full, wait) {
+                    (true, true) => self.model.put_off_cursors(),
+                    (true, false) => self.model.write_cursors(),
+                    (false, _) => {}
+                }
                 self.model.on_timer(now);
                 self.note_totals()?;
             }
             self.flush_soon()?;
             let (engine, model) = (self.process()?.engine.deadline(), self.model.deadline());
-            if !self.process()?.engine.is_full()
+            if !self.was_full
                 && model.is_some_and(|model| engine.is_none_or(|engine| engine > model))
             {
-                match (self.was_full, engine) {
-                    (false, _) => {
-                        return Err(format!("next timer: engine {engine:?}, model {model:?}"));
-                    }
-                    // What waited for room was written by the timer of what had waited longest.
-                    (true, None) => self.model.write_cursors(),
-                    (true, Some(_)) => {}
-                }
+                return Err(format!("next timer: engine {engine:?}, model {model:?}"));
             }
         }
         self.time_out()
@@ -470,6 +470,7 @@ impl World {
             }
             _ => {
                 let mut chosen = chosen(&answer);
+                chosen.waits = full;
                 chosen.page = self.page_key(&caller.user, &command);
                 self.model.apply(now, &caller, &command, &chosen)
             }

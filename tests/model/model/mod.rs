@@ -88,6 +88,8 @@ pub struct Chosen {
     pub stale: bool,
     /// A part of the protocol that is not built yet.
     pub off: bool,
+    /// The disk is full: the row of a device that comes is kept in memory.
+    pub waits: bool,
     /// The meaning of the page token in the request.
     pub page: Option<PageKey>,
 }
@@ -236,6 +238,8 @@ pub struct Model {
     seen: BTreeMap<(UserId, DeviceId), Timestamp>,
     cursors: BTreeMap<(UserId, DeviceId), u64>,
     cursors_due: Option<Instant>,
+    /// Devices that came while the disk was full, and what is stored of them meanwhile.
+    unwritten: BTreeMap<(UserId, DeviceId), Option<Device>>,
     /// In the order in which the silences began.
     quiet: Vec<own::Silence>,
 }
@@ -273,6 +277,7 @@ impl Model {
             seen: BTreeMap::new(),
             cursors: BTreeMap::new(),
             cursors_due: None,
+            unwritten: BTreeMap::new(),
             quiet: Vec::new(),
         }
     }
@@ -295,7 +300,7 @@ impl Model {
             }
             Command::Attach { resume, missed_entries, platform, background, .. } => {
                 let (missed, who) = (u64::from(*missed_entries), (&**platform, *background));
-                self.attach(now, caller, *resume, missed, who)
+                self.attach(now, caller, *resume, missed, who, chosen.waits)
             }
             Command::Resume(at) => Outcome::Resumed(self.compare(now, caller, Some(*at), 0, 0)),
             Command::CaughtUp => self.caught_up(caller),

@@ -280,6 +280,7 @@ impl Model {
         // A clock that goes back opens no door.
         *until = (*until).max(now.wall);
         self.devices.remove(&device);
+        self.unwritten.remove(&device);
         self.push_targets.remove(&device);
         self.end_session(now, &device, GoAwayReason::Revoked);
         self.cursors.remove(&device);

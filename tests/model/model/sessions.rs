@@ -22,6 +22,7 @@ impl Model {
         resume: Option<Position>,
         missed_max: u64,
         (platform, background): (&str, bool),
+        waits: bool,
     ) -> Outcome {
         let device = (caller.user.clone(), caller.device.clone());
         let have = self.devices.keys().filter(|(user, _)| *user == caller.user).count();
@@ -42,7 +43,11 @@ impl Model {
             first_seen: known.map_or(now.wall, |known| known.first_seen),
             last_seen: now.wall,
         };
-        self.devices.insert(device, row);
+        let old = self.devices.insert(device.clone(), row);
+        match waits {
+            true => drop(self.unwritten.entry(device).or_insert(old)),
+            false => drop(self.unwritten.remove(&device)),
+        }
         self.begin_session(now, caller, platform, background);
         Outcome::Attached(compared)
     }
@@ -132,6 +137,7 @@ impl Model {
     /// Writes the cursors that wait.
     pub fn write_cursors(&mut self) {
         self.cursors_due = None;
+        self.unwritten.clear();
         for (device, seq) in std::mem::take(&mut self.cursors) {
             if let Some(row) = self.devices.get_mut(&device) {
                 row.cursor = row.cursor.max(seq);
@@ -142,6 +148,12 @@ impl Model {
                 row.last_seen = row.last_seen.max(at);
             }
         }
+    }
+
+    /// A full disk has put off when cursors are written: whoever writes them knows.
+    #[allow(dead_code, reason = "only the simulation has full disks")]
+    pub fn put_off_cursors(&mut self) {
+        self.cursors_due = None;
     }
 
     /// A device was there until now; written with the cursors.
@@ -163,6 +175,12 @@ impl Model {
         self.seen.clear();
         self.cursors.clear();
         self.cursors_due = None;
+        for (device, stored) in std::mem::take(&mut self.unwritten) {
+            match stored {
+                Some(stored) => drop(self.devices.insert(device, stored)),
+                None => drop(self.devices.remove(&device)),
+            }
+        }
         self.quiet.clear();
         self.grown.clear();
     }
