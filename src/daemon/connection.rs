@@ -3,22 +3,28 @@
 //! One task per connection. It holds buffers only while there is something in them, so that an idle
 //! connection costs little. Reading stops while the session has enough to do, and reading the log
 //! stops while the socket does not take what was read.
+//!
+//! It waits for everything at once in [`Connection::poll`], by hand: a future for each thing to wait for
+//! would be memory that every idle connection has.
 
 use std::{
     collections::VecDeque,
+    future::poll_fn,
     io,
+    pin::{Pin, pin},
     sync::Arc,
+    task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
 
 use bytes::BytesMut;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
-    task::yield_now,
-    time::sleep_until,
+    task::{coop::consume_budget, yield_now},
+    time::{Sleep, sleep_until},
 };
 
-use super::{Shared, feed::Feed, stream::Stream};
+use super::{Ended, Shared, feed::Feed, stream::Stream};
 use crate::{
     engine::{Answer, Caller, Now, read},
     id::{ConversationId, SessionId},
@@ -51,8 +57,8 @@ pub(super) struct Connection {
     input: BytesMut,
     /// The share of a large frame under way, and since when.
     share: Option<(OwnedSemaphorePermit, Instant)>,
-    /// Bytes of the frame that waits for its share; the socket is not read meanwhile.
-    starved: Option<u32>,
+    /// A frame waits for its share; the socket is not read meanwhile.
+    starved: Option<Waiting>,
     output: BytesMut,
     /// Answers that wait until there is room for them: what they read may be much.
     answers: VecDeque<(u64, Answer)>,
@@ -65,6 +71,20 @@ pub(super) struct Connection {
     greeting: bool,
     /// Another connection wants this one's place.
     give_way: bool,
+    /// The last to go: then the socket is closed.
+    _ended: Ended,
+}
+
+/// A share of the inbound bytes to come.
+type Waiting = Pin<Box<dyn Future<Output = OwnedSemaphorePermit> + Send>>;
+
+/// What [`Connection::poll`] has found to be done.
+#[derive(Default)]
+struct Events {
+    /// Bytes have come.
+    read: bool,
+    /// The time of the next wake-up has come.
+    due: bool,
 }
 
 impl Drop for Connection {
@@ -79,6 +99,7 @@ impl Connection {
         let now = shared.clock.now();
         Self {
             session: Session::new(shared.context(), id, now),
+            _ended: Ended { shared: Arc::clone(&shared), id },
             shared,
             stream,
             feed,
@@ -98,13 +119,13 @@ impl Connection {
     }
 
     /// Serves until the connection is over. Every end is an end of this function.
-    pub(super) async fn run(mut self) {
+    pub(super) async fn run(mut self: Box<Self>) {
         let ended = self.serve().await;
         self.leave();
         if let Err(error) = ended {
             tracing::debug!(session = self.session.id().number(), %error, "connection ended");
         } else if !self.give_way {
-            self.stream.linger().await;
+            Box::pin(self.stream.linger()).await;
         }
     }
 
@@ -127,9 +148,10 @@ impl Connection {
     }
 
     async fn serve(&mut self) -> io::Result<()> {
-        let wake = sleep_until(self.wake_time().into());
-        tokio::pin!(wake);
+        let mut wake = pin!(sleep_until(self.wake_time().into()));
         loop {
+            // Answers first: with them the session may want more of what has come already.
+            self.pump();
             self.decode();
             let full = self.pump();
             if !self.session.is_greeting() {
@@ -149,28 +171,20 @@ impl Connection {
             if wake.deadline().into_std() > due {
                 wake.as_mut().reset(due.into());
             }
-            let reads = self.session.wants_input()
-                && self.output.len() < OUTPUT_BYTES_MAX
-                && self.starved.is_none();
-            tokio::select! {
-                ready = self.stream.readable(), if reads || self.closing.is_some() => {
-                    ready?;
-                    self.read()?;
+            let events = poll_fn(|context| self.poll(context, wake.as_mut())).await?;
+            if events.read {
+                // What has come goes before what is due for want of it.
+                self.decode();
+            }
+            if events.due {
+                if !self.is_late(wake.deadline().into_std()) {
+                    self.on_time();
                 }
-                ready = self.stream.writable(), if self.waits_for_socket() => ready?,
-                () = self.feed.arrived() => {}
-                share = share(&self.shared.inbound, self.starved), if self.starved.is_some() => {
-                    self.starved = None;
-                    self.share = Some((share, self.shared.clock.now().mono));
-                }
-                () = &mut wake => {
-                    if !self.is_late(wake.deadline().into_std()) {
-                        self.on_time();
-                    }
-                    wake.as_mut().reset(self.wake_time().into());
-                }
+                wake.as_mut().reset(self.wake_time().into());
             }
             self.collect();
+            // What is always ready is nobody else's loss.
+            consume_budget().await;
             if self.give_way && self.session.is_greeting() {
                 // A Hello just in time counts.
                 self.read()?;
@@ -178,6 +192,40 @@ impl Connection {
                 self.session.handle_crowded();
             }
         }
+    }
+
+    /// Waits until something has come in, the socket takes more, or a time has come.
+    fn poll(
+        &mut self,
+        context: &mut Context<'_>,
+        wake: Pin<&mut Sleep>,
+    ) -> Poll<io::Result<Events>> {
+        let mut events = Events::default();
+        let mut ready = self.feed.poll_arrived(context).is_ready();
+        let reads = self.session.wants_input()
+            && self.output.len() < OUTPUT_BYTES_MAX
+            && self.starved.is_none();
+        if (reads || self.closing.is_some())
+            && let Poll::Ready(read) = self.poll_read(context)
+        {
+            read?;
+            events.read = true;
+        }
+        if self.waits_for_socket()
+            && let Poll::Ready(writable) = self.stream.poll_writable(context)
+        {
+            writable?;
+            ready = true;
+        }
+        if let Some(waiting) = &mut self.starved
+            && let Poll::Ready(share) = waiting.as_mut().poll(context)
+        {
+            self.starved = None;
+            self.share = Some((share, self.shared.clock.now().mono));
+            ready = true;
+        }
+        events.due = wake.poll(context).is_ready();
+        if ready || events.read || events.due { Poll::Ready(Ok(events)) } else { Poll::Pending }
     }
 
     /// Whether the socket has not taken everything yet.
@@ -233,9 +281,21 @@ impl Connection {
         }
     }
 
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let replied = self.stream.has_replied();
+        ready!(self.stream.poll_read(context, &mut self.input))?;
+        self.has_read(replied);
+        Poll::Ready(Ok(()))
+    }
+
     fn read(&mut self) -> io::Result<()> {
         let replied = self.stream.has_replied();
         self.stream.read(&mut self.input)?;
+        self.has_read(replied);
+        Ok(())
+    }
+
+    fn has_read(&mut self, replied: bool) {
         if !replied && self.stream.has_replied() && self.greeting {
             let now = self.shared.clock.now();
             self.shared.admission.lock().shakes_hands(self.session.id(), now.mono);
@@ -243,7 +303,6 @@ impl Connection {
         if self.closing.is_some() {
             self.input.clear();
         }
-        Ok(())
     }
 
     fn decode(&mut self) {
@@ -316,7 +375,7 @@ impl Connection {
             Err(_) => {
                 let session = self.session.id().number();
                 tracing::debug!(session, bytes, "a large frame waits for its share");
-                self.starved = Some(bytes);
+                self.starved = Some(Box::pin(share(Arc::clone(&self.shared.inbound), bytes)));
                 false
             }
         }
@@ -484,8 +543,8 @@ impl Connection {
 }
 
 /// Waits for a share of the inbound bytes.
-async fn share(inbound: &Arc<Semaphore>, bytes: Option<u32>) -> OwnedSemaphorePermit {
-    match Arc::clone(inbound).acquire_many_owned(bytes.unwrap_or_default()).await {
+async fn share(inbound: Arc<Semaphore>, bytes: u32) -> OwnedSemaphorePermit {
+    match inbound.acquire_many_owned(bytes).await {
         Ok(share) => share,
         // It is never closed.
         Err(_) => std::future::pending().await,

@@ -5,11 +5,14 @@
 //! by their number. Only pushes that are worth
 //! nothing later are a queue, and a short one.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
 
 use crate::{
     engine::{Answer, LargeSign, PresenceChanges},
@@ -47,9 +50,15 @@ pub(super) struct Arrivals {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Feed {
-    arrivals: Mutex<Arrivals>,
-    arrived: Notify,
+pub(super) struct Feed(Mutex<Waiting>);
+
+#[derive(Debug, Default)]
+struct Waiting {
+    arrivals: Arrivals,
+    /// Something has come in since the connection last looked.
+    arrived: bool,
+    /// The connection, while it waits.
+    connection: Option<Waker>,
 }
 
 impl Feed {
@@ -114,7 +123,7 @@ impl Feed {
 
     /// What waits of this user is void.
     pub(super) fn unfollow(&self, user: &UserId) {
-        self.arrivals.lock().presence.retain(|(of, _), _| of != user);
+        self.0.lock().arrivals.presence.retain(|(of, _), _| of != user);
     }
 
     pub(super) fn give_way(&self) {
@@ -130,21 +139,38 @@ impl Feed {
     }
 
     fn put(&self, change: impl FnOnce(&mut Arrivals)) {
-        change(&mut self.arrivals.lock());
-        self.arrived.notify_one();
+        let connection = {
+            let mut waiting = self.0.lock();
+            change(&mut waiting.arrivals);
+            waiting.arrived = true;
+            waiting.connection.take()
+        };
+        if let Some(connection) = connection {
+            connection.wake();
+        }
     }
 
-    pub(super) async fn arrived(&self) {
-        self.arrived.notified().await;
+    /// Whether something has come in; if not, the connection is woken when it does.
+    pub(super) fn poll_arrived(&self, context: &Context<'_>) -> Poll<()> {
+        let mut waiting = self.0.lock();
+        if waiting.arrived {
+            return Poll::Ready(());
+        }
+        match &mut waiting.connection {
+            Some(connection) => connection.clone_from(context.waker()),
+            none => *none = Some(context.waker().clone()),
+        }
+        Poll::Pending
     }
 
     /// What has come in. Without `room` for more frames, pushes stay here, where they are bounded.
     pub(super) fn take(&self, room: bool) -> Arrivals {
-        let mut arrivals = self.arrivals.lock();
-        let mut taken = std::mem::take(&mut *arrivals);
+        let mut waiting = self.0.lock();
+        waiting.arrived = false;
+        let mut taken = std::mem::take(&mut waiting.arrivals);
         if !room {
-            arrivals.pushes = std::mem::take(&mut taken.pushes);
-            arrivals.presence = std::mem::take(&mut taken.presence);
+            waiting.arrivals.pushes = std::mem::take(&mut taken.pushes);
+            waiting.arrivals.presence = std::mem::take(&mut taken.presence);
         }
         taken
     }

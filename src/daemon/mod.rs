@@ -368,11 +368,9 @@ impl Daemon {
                 },
             }
         };
-        let shared = Arc::clone(&self.shared);
-        tokio::spawn(async move {
-            let _ended = Ended { shared: Arc::clone(&shared), id };
-            Connection::new(shared, id, feed, stream).run().await;
-        });
+        // In a box: a future has room for what it is made from and for what becomes of it.
+        let connection = Connection::new(Arc::clone(&self.shared), id, feed, stream);
+        tokio::spawn(Box::new(connection).run());
     }
 
     /// Says why there is no place. The peer has a moment to hear it, as long as few are in that moment.

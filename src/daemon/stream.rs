@@ -9,14 +9,20 @@ use std::{
     cell::RefCell,
     io::{self, BufRead, IoSlice, Read, Write},
     net::Shutdown,
+    pin::Pin,
     sync::Arc,
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use bytes::{Buf, BytesMut};
 use rustls::{ServerConfig, ServerConnection};
 use socket2::SockRef;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    io::{AsyncRead, ReadBuf},
+    net::TcpStream,
+    time::timeout,
+};
 
 /// Bytes read from the socket at once.
 const READ_BYTES: usize = 16 * 1024;
@@ -71,17 +77,39 @@ impl Stream {
         self.socket().writable().await
     }
 
+    /// The same, for a caller that waits for other things as well.
+    pub(super) fn poll_writable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.socket().poll_write_ready(context)
+    }
+
+    /// As [`Stream::read`], when something has come. A plain socket that gave less than was asked for
+    /// is not asked in vain once more.
+    pub(super) fn poll_read(
+        &mut self,
+        context: &mut Context<'_>,
+        input: &mut BytesMut,
+    ) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(socket) => BYTES_READ.with_borrow_mut(|bytes| {
+                let mut bytes = ReadBuf::new(bytes);
+                ready!(Pin::new(socket).poll_read(context, &mut bytes))?;
+                Poll::Ready(take(bytes.filled(), input))
+            }),
+            Self::Tls(stream) => {
+                if !stream.over {
+                    ready!(stream.socket.poll_read_ready(context))?;
+                }
+                Poll::Ready(stream.read(input))
+            }
+        }
+    }
+
     /// Appends what has come, perhaps nothing. `UnexpectedEof` = nothing more will come.
     pub(super) fn read(&mut self, input: &mut BytesMut) -> io::Result<()> {
         match self {
             Self::Plain(socket) => {
-                // What has come takes the memory that it needs: its frames may wait for long.
                 BYTES_READ.with_borrow_mut(|bytes| match socket.try_read(bytes) {
-                    Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
-                    Ok(count) => {
-                        input.extend_from_slice(bytes.get(..count).unwrap_or_default());
-                        Ok(())
-                    }
+                    Ok(count) => take(bytes.get(..count).unwrap_or_default(), input),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
                     Err(error) => Err(error),
                 })
@@ -200,6 +228,15 @@ impl Stream {
         }
         SockRef::from(self.socket()).shutdown(Shutdown::Write)
     }
+}
+
+/// What has come takes the memory that it needs: its frames may wait for long.
+fn take(bytes: &[u8], input: &mut BytesMut) -> io::Result<()> {
+    if bytes.is_empty() {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    input.extend_from_slice(bytes);
+    Ok(())
 }
 
 impl Tls {
