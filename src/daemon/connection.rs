@@ -171,6 +171,10 @@ impl Connection {
             if wake.deadline().into_std() > due {
                 wake.as_mut().reset(due.into());
             }
+            self.session.rest();
+            if self.answers.is_empty() {
+                self.answers = VecDeque::new();
+            }
             let events = poll_fn(|context| self.poll(context, wake.as_mut())).await?;
             if events.read {
                 // What has come goes before what is due for want of it.

@@ -218,6 +218,17 @@ impl Session {
         self.outputs.pop_front()
     }
 
+    /// Nothing is to be done for now: gives back what is kept for what is to be done.
+    pub fn rest(&mut self) {
+        if self.outputs.is_empty() {
+            self.outputs = VecDeque::new();
+        }
+        if self.outstanding.is_empty() {
+            self.outstanding = Vec::new();
+        }
+        self.stream.rest();
+    }
+
     /// When [`Session::handle_timeout`] is due.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {

@@ -72,6 +72,13 @@ impl Stream {
         matches!(self.phase, Phase::Asked)
     }
 
+    /// Nothing is to be done for now.
+    pub(super) fn rest(&mut self) {
+        if self.unacked.is_empty() {
+            self.unacked = VecDeque::new();
+        }
+    }
+
     pub(super) fn grow(&mut self, head: InboxSeq) {
         self.head = self.head.max(head);
     }
