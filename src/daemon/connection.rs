@@ -24,7 +24,11 @@ use tokio::{
     time::{Sleep, sleep_until},
 };
 
-use super::{Ended, Shared, feed::Feed, stream::Stream};
+use super::{
+    Ended, Shared,
+    feed::{Feed, Other},
+    stream::Stream,
+};
 use crate::{
     engine::{Answer, Caller, Now, read},
     id::{ConversationId, SessionId},
@@ -482,17 +486,19 @@ impl Connection {
                 answer => self.answers.push_back((number, answer)),
             }
         }
-        arrivals.large.values().flatten().for_each(|sign| self.session.handle_large(sign));
+        let Other { pushes, presence, large } =
+            arrivals.other.map(|other| *other).unwrap_or_default();
+        large.values().flatten().for_each(|sign| self.session.handle_large(sign));
         if let Some((total, position)) = arrivals.total {
             self.session.handle_total(total, position);
         }
         if let Some(head) = arrivals.head {
             self.session.handle_head(head);
         }
-        for push in arrivals.pushes {
+        for push in pushes {
             self.session.handle_push(push);
         }
-        let mut changes: Vec<_> = arrivals.presence.into_values().collect();
+        let mut changes: Vec<_> = presence.into_values().collect();
         while !changes.is_empty() {
             let rest = changes.split_off(changes.len().min(PRESENCE_PUSH_MAX));
             self.session.handle_push(Reply::PresencePush(std::mem::replace(&mut changes, rest)));

@@ -35,6 +35,8 @@ impl Directory {
                 (!planted::is(Bug::SessionNotFenced)).then_some(displaced)
             }
             None => {
+                // Most users have one device.
+                online.reserve_exact(1);
                 online.push(new);
                 None
             }

@@ -34,12 +34,8 @@ pub(super) struct Arrivals {
     pub(super) head: Option<InboxSeq>,
     /// The session is over.
     pub(super) end: Option<GoAwayReason>,
-    /// Unsolicited and not part of the stream; the oldest give way.
-    pub(super) pushes: VecDeque<Reply>,
-    /// The newest state of each device that has changed.
-    pub(super) presence: PresenceChanges,
-    /// Signs of large conversations, in order.
-    pub(super) large: HashMap<ConversationId, Vec<LargeSign>>,
+    /// What is not part of the stream and not for most.
+    pub(super) other: Option<Box<Other>>,
     /// The unread total and the entry it reflects.
     pub(super) total: Option<(u64, InboxSeq)>,
     pub(super) drain: bool,
@@ -47,6 +43,17 @@ pub(super) struct Arrivals {
     pub(super) reload: bool,
     /// Another connection wants the place of this one, if it has still not said Hello.
     pub(super) give_way: bool,
+}
+
+/// What comes in for some.
+#[derive(Debug, Default)]
+pub(super) struct Other {
+    /// Unsolicited and not part of the stream; the oldest give way.
+    pub(super) pushes: VecDeque<Reply>,
+    /// The newest state of each device that has changed.
+    pub(super) presence: PresenceChanges,
+    /// Signs of large conversations, in order.
+    pub(super) large: HashMap<ConversationId, Vec<LargeSign>>,
 }
 
 #[derive(Debug, Default)]
@@ -70,7 +77,9 @@ impl Feed {
         self.put(|arrivals| {
             if let Answer::CaughtUp { .. } = answer {
                 // The answer tells how far large conversations go, and what the total is.
-                arrivals.large.clear();
+                if let Some(other) = &mut arrivals.other {
+                    other.large.clear();
+                }
                 arrivals.total = None;
             }
             arrivals.answers.push((number, answer));
@@ -79,7 +88,8 @@ impl Feed {
 
     pub(super) fn large(&self, sign: &LargeSign) {
         self.put(|arrivals| {
-            let signs = arrivals.large.entry(sign.at().conversation.clone()).or_default();
+            let large = &mut arrivals.other.get_or_insert_default().large;
+            let signs = large.entry(sign.at().conversation.clone()).or_default();
             match (signs.last_mut(), sign) {
                 (Some(last @ LargeSign::Grown(_)), LargeSign::Grown(_) | LargeSign::Closed(_)) => {
                     *last = sign.clone();
@@ -108,22 +118,25 @@ impl Feed {
     pub(super) fn push(&self, push: Reply) -> bool {
         let mut full = false;
         self.put(|arrivals| {
-            full = arrivals.pushes.len() >= PUSHES_MAX;
+            let pushes = &mut arrivals.other.get_or_insert_default().pushes;
+            full = pushes.len() >= PUSHES_MAX;
             if full {
-                arrivals.pushes.pop_front();
+                pushes.pop_front();
             }
-            arrivals.pushes.push_back(push);
+            pushes.push_back(push);
         });
         full
     }
 
     pub(super) fn presence(&self, changes: PresenceChanges) {
-        self.put(|arrivals| arrivals.presence.extend(changes));
+        self.put(|arrivals| arrivals.other.get_or_insert_default().presence.extend(changes));
     }
 
     /// What waits of this user is void.
     pub(super) fn unfollow(&self, user: &UserId) {
-        self.0.lock().arrivals.presence.retain(|(of, _), _| of != user);
+        if let Some(other) = &mut self.0.lock().arrivals.other {
+            other.presence.retain(|(of, _), _| of != user);
+        }
     }
 
     pub(super) fn give_way(&self) {
@@ -168,9 +181,10 @@ impl Feed {
         let mut waiting = self.0.lock();
         waiting.arrived = false;
         let mut taken = std::mem::take(&mut waiting.arrivals);
-        if !room {
-            waiting.arrivals.pushes = std::mem::take(&mut taken.pushes);
-            waiting.arrivals.presence = std::mem::take(&mut taken.presence);
+        if !room && let Some(other) = &mut taken.other {
+            let Other { pushes, presence, .. } = &mut **other;
+            let (pushes, presence) = (std::mem::take(pushes), std::mem::take(presence));
+            waiting.arrivals.other = Some(Box::new(Other { pushes, presence, ..Other::default() }));
         }
         taken
     }

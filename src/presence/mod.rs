@@ -75,6 +75,8 @@ impl Presence {
                 Some(std::mem::replace(old, new))
             }
             None => {
+                // Most users have one device.
+                online.reserve_exact(1);
                 online.push(new);
                 None
             }

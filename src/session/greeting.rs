@@ -67,7 +67,9 @@ impl Session {
         let admin = claims.scopes.contains(Scope::Admin);
         self.caller = Some(Caller { user: claims.user, device, session: self.id, admin });
         self.state = State::Attaching;
-        self.large.begin(&hello.cursors);
+        if !hello.cursors.is_empty() {
+            self.large.get_or_insert_default().begin(&hello.cursors);
+        }
         self.stream.start(self.stream_limits(), hello.resume.map_or(InboxSeq::ZERO, |at| at.seq));
         let missed_entries = hello.limits.missed_entries;
         let platform = hello.platform;

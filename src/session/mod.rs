@@ -124,7 +124,8 @@ pub struct Session {
     /// The token was not good.
     denied: bool,
     stream: Stream,
-    large: Large,
+    /// None: nothing of a large conversation was ever to be told.
+    large: Option<Box<Large>>,
     epoch: Epoch,
     wanted: ClientLimits,
     /// What the client offered and this server has.
@@ -152,7 +153,7 @@ impl Session {
             signed_by: None,
             denied: false,
             stream: Stream::default(),
-            large: Large::default(),
+            large: None,
             epoch: Epoch::default(),
             wanted: ClientLimits::default(),
             features: Vec::new(),
@@ -341,7 +342,10 @@ impl Session {
             (_, Answer::CaughtUp { seq, unread_total, changed, complete, large })
                 if self.stream.is_asking() =>
             {
-                let hints = self.large.caught_up(large);
+                let hints = match (&mut self.large, large) {
+                    (None, ends) if ends.is_empty() => Vec::new(),
+                    (own, ends) => own.get_or_insert_default().caught_up(ends),
+                };
                 let reply = Reply::CaughtUp { seq, unread_total, changed, complete, hints };
                 self.stream.state_at(seq, reply);
             }
@@ -356,12 +360,29 @@ impl Session {
 
     /// Something has happened in a large conversation of the user.
     pub fn handle_large(&mut self, sign: &LargeSign) {
-        self.large.hear(sign);
+        if let Some(large) = self.large() {
+            large.hear(sign);
+        }
     }
 
     /// The user's unread total, and the entry it reflects.
     pub fn handle_total(&mut self, total: u64, position: InboxSeq) {
-        self.large.hear_total(total, position);
+        if let Some(large) = self.large() {
+            large.hear_total(total, position);
+        }
+    }
+
+    /// The user's large conversations. None: nothing has been told of any, and what is heard of them is
+    /// void, because the state at the head has yet to come.
+    fn large(&mut self) -> Option<&mut Large> {
+        if self.large.is_none() {
+            let mut large = Box::new(Large::default());
+            if self.stream.has_told()? {
+                large.told();
+            }
+            self.large = Some(large);
+        }
+        self.large.as_deref_mut()
     }
 
     /// The rows asked for by [`Output::ReadRows`], or the first of them, in order; none = not for
@@ -372,7 +393,8 @@ impl Session {
         span: Span,
         rows: Vec<(HistorySeq, Option<PlacedMessage>)>,
     ) {
-        let news = self.large.read_rows(conversation, span, rows);
+        let Some(large) = &mut self.large else { return };
+        let news = large.read_rows(conversation, span, rows);
         news.into_iter().for_each(|news| self.say(0, news));
     }
 
@@ -384,7 +406,8 @@ impl Session {
         last: MutationSeq,
         changes: Vec<(MutationSeq, Option<PlacedMessage>)>,
     ) {
-        let news = self.large.read_changes(conversation, last, changes);
+        let Some(large) = &mut self.large else { return };
+        let news = large.read_changes(conversation, last, changes);
         news.into_iter().for_each(|news| self.say(0, news));
     }
 
@@ -425,8 +448,10 @@ impl Session {
 
     fn go_on(&mut self) {
         let mut until = None;
-        if self.stream.is_live() {
-            match self.large.next(self.stream.sent()) {
+        if self.stream.is_live()
+            && let Some(large) = &mut self.large
+        {
+            match large.next(self.stream.sent()) {
                 large::Step::ReadRows(id, span) => {
                     return self.outputs.push_back(Output::ReadRows(id, span));
                 }
@@ -444,7 +469,9 @@ impl Session {
             }
             Some(stream::Step::AskState) => self.submit_own(Command::CaughtUp),
             Some(stream::Step::CaughtUp(reply)) => {
-                self.large.told();
+                if let Some(large) = &mut self.large {
+                    large.told();
+                }
                 self.say(0, reply);
             }
             None => {}

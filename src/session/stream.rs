@@ -88,6 +88,15 @@ impl Stream {
         matches!(self.phase, Phase::Live) || planted::is(Bug::LiveBeforeCaughtUp)
     }
 
+    /// Whether the state at the head was told; none when it has yet to come.
+    pub(super) fn has_told(&self) -> Option<bool> {
+        match self.phase {
+            Phase::Live => Some(true),
+            Phase::Told(..) => Some(false),
+            Phase::CatchUp | Phase::Asked => None,
+        }
+    }
+
     /// A live stream catches up once more.
     pub(super) fn fall_behind(&mut self) {
         if let Phase::Live = self.phase {

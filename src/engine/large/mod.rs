@@ -43,7 +43,14 @@ pub(super) struct Large {
 #[derive(Debug, Default)]
 struct User {
     sessions: Vec<SessionId>,
-    /// The user's large conversations.
+    /// None: the user is in no large conversation, as most users are.
+    own: Option<Box<Own>>,
+}
+
+/// What is kept of a user in large conversations.
+#[derive(Debug, Default)]
+struct Own {
+    /// Which; never empty.
     large: HashSet<ConversationId>,
     totals: Totals,
 }
@@ -51,7 +58,7 @@ struct User {
 impl Large {
     fn enter(&mut self, user: &UserId, id: &ConversationId) -> bool {
         let Some(there) = self.users.get_mut(user) else { return false };
-        if !there.large.insert(id.clone()) {
+        if !there.own.get_or_insert_default().large.insert(id.clone()) {
             return false;
         }
         Arc::make_mut(self.listeners.entry(id.clone()).or_default()).insert(user.clone());
@@ -60,21 +67,29 @@ impl Large {
 
     fn leave(&mut self, user: &UserId, id: &ConversationId) -> bool {
         let there = self.users.get_mut(user).is_some_and(|user| {
-            let there = user.large.remove(id);
-            if user.large.is_empty() {
+            let Some(own) = &mut user.own else { return false };
+            let there = own.large.remove(id);
+            if own.large.is_empty() {
                 // From here on nobody watches what the user's total is made of.
-                user.totals = Totals::default();
+                user.own = None;
             }
             there
         });
-        if there && let Some(listeners) = self.listeners.get_mut(id) {
+        if there {
+            self.forget(user, id);
+        }
+        there
+    }
+
+    /// The user no longer hears of the conversation.
+    fn forget(&mut self, user: &UserId, id: &ConversationId) {
+        if let Some(listeners) = self.listeners.get_mut(id) {
             let left = Arc::make_mut(listeners);
             left.remove(user);
             if left.is_empty() {
                 self.listeners.remove(id);
             }
         }
-        there
     }
 }
 
@@ -118,8 +133,8 @@ impl Engine {
         let Some(user) = self.large.users.get_mut(&caller.user) else { return };
         user.sessions.retain(|session| *session != caller.session);
         if user.sessions.is_empty() {
-            for id in user.large.clone() {
-                self.large.leave(&caller.user, &id);
+            for id in user.own.take().map(|own| own.large).into_iter().flatten() {
+                self.large.forget(&caller.user, &id);
             }
             self.large.users.remove(&caller.user);
         }
@@ -128,7 +143,8 @@ impl Engine {
     /// The ends of the large conversations of a user with a session.
     pub(super) fn large_ends(&mut self, user: &UserId) -> Result<Vec<LargeCursor>, StoreError> {
         let Some(there) = self.large.users.get(user) else { return Ok(Vec::new()) };
-        let ids: Vec<ConversationId> = there.large.iter().cloned().collect();
+        let large = there.own.iter().flat_map(|own| &own.large);
+        let ids: Vec<ConversationId> = large.cloned().collect();
         let mut ends = Vec::with_capacity(ids.len());
         for id in ids {
             match self.large_end(&id) {

@@ -11,6 +11,7 @@ use std::{sync::Arc, time::Instant};
 
 use hashbrown::{HashMap, HashSet};
 
+use super::Own;
 use crate::{
     engine::{Engine, Now, open},
     id::{ConversationId, UserId},
@@ -65,27 +66,30 @@ impl Derived {
 impl Engine {
     /// All counts of a user, none of which is zero, were derived just now.
     pub(in crate::engine) fn note_counts(&mut self, user: &UserId, counts: &[ConversationUnread]) {
-        if let Some(user) = self.large.users.get_mut(user)
-            && !user.large.is_empty()
-        {
-            user.totals.derived = Some(Derived::new(counts));
+        if let Some(own) = self.own(user) {
+            own.totals.derived = Some(Derived::new(counts));
         }
+    }
+
+    /// What is kept of a user in large conversations who has a session.
+    fn own(&mut self, user: &UserId) -> Option<&mut Own> {
+        self.large.users.get_mut(user)?.own.as_deref_mut()
     }
 
     /// One of the user's sessions may be told a total as an answer.
     pub(in crate::engine) fn may_tell_total(&mut self, user: &UserId) {
-        if let Some(user) = self.large.users.get_mut(user) {
-            user.totals.told = None;
+        if let Some(own) = self.own(user) {
+            own.totals.told = None;
         }
     }
 
     /// Something that counts has changed for a user in a conversation.
     pub(super) fn touch(&mut self, now: Now, user: &UserId, id: &ConversationId) {
-        let Some(there) = self.large.users.get_mut(user) else { return };
-        if let Some(derived) = &mut there.totals.derived {
+        let Some(own) = self.own(user) else { return };
+        if let Some(derived) = &mut own.totals.derived {
             derived.stale.insert(id.clone());
         }
-        if !there.large.contains(id) || std::mem::replace(&mut there.totals.waiting, true) {
+        if !own.large.contains(id) || std::mem::replace(&mut own.totals.waiting, true) {
             return;
         }
         self.large.dirty.push_back((now.mono, user.clone()));
@@ -106,8 +110,9 @@ impl Engine {
     pub(super) fn touch_members(&mut self, id: &ConversationId) -> Result<(), StoreError> {
         let Some(open) = self.cache.open(&self.writer, id)? else { return Ok(()) };
         for (user, _) in &open.members {
-            if let Some(user) = self.large.users.get_mut(user)
-                && let Some(derived) = &mut user.totals.derived
+            let user = self.large.users.get_mut(user);
+            if let Some(own) = user.and_then(|user| user.own.as_deref_mut())
+                && let Some(derived) = &mut own.totals.derived
             {
                 derived.stale.insert(id.clone());
             }
@@ -121,7 +126,8 @@ impl Engine {
         if self.large.dirty.len() < UNREAD_PUSH_USERS {
             return Some(*since + UNREAD_PUSH_DELAY);
         }
-        let told = self.large.users.get(user).and_then(|user| user.totals.told_at);
+        let own = self.large.users.get(user).and_then(|user| user.own.as_deref());
+        let told = own.and_then(|own| own.totals.told_at);
         Some(told.map_or(*since, |at| (at + UNREAD_PUSH_DELAY).max(*since)))
     }
 
@@ -145,8 +151,11 @@ impl Engine {
 
     fn tell_total(&mut self, now: Now, user: &UserId) -> Result<(), StoreError> {
         let Some(there) = self.large.users.get_mut(user) else { return Ok(()) };
-        there.totals.waiting = false;
-        let total = match there.totals.derived.take() {
+        let derived = there.own.as_deref_mut().and_then(|own| {
+            own.totals.waiting = false;
+            own.totals.derived.take()
+        });
+        let total = match derived {
             None => {
                 let (total, counts) = self.unread_of_all(user)?;
                 self.note_counts(user, &counts);
@@ -169,18 +178,21 @@ impl Engine {
                     derived.set(id, unread);
                 }
                 let total = derived.total;
-                if let Some(there) = self.large.users.get_mut(user) {
-                    there.totals.derived = Some(derived);
+                if let Some(own) = self.own(user) {
+                    own.totals.derived = Some(derived);
                 }
                 total
             }
         };
         let position = InboxSeq::new(self.writer.bounds(&LogKey::inbox(user))?.last);
-        if let Some(there) = self.large.users.get_mut(user) {
-            if there.totals.told.replace((total, position)) != Some((total, position)) {
-                self.effects.totals.insert(user.clone(), (total, position));
-            }
-            there.totals.told_at = Some(now.mono);
+        let told = Some((total, position));
+        // Who has just left the last one is told as well.
+        let before = self.own(user).and_then(|own| {
+            own.totals.told_at = Some(now.mono);
+            std::mem::replace(&mut own.totals.told, told)
+        });
+        if before != told {
+            self.effects.totals.insert(user.clone(), (total, position));
         }
         Ok(())
     }
