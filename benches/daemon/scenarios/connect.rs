@@ -1,0 +1,105 @@
+//! Sessions: how fast they come, and what they cost when they do nothing.
+
+use std::{
+    cell::Cell,
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use tokio::task::{JoinSet, LocalSet};
+
+use super::Bench;
+use crate::{figures::Outcome, link::Link, load::adopt_all, server::Target};
+
+/// Connections that are being opened at the same time.
+const TOGETHER: usize = 64;
+/// Devices that come back in turn.
+const DEVICES: usize = 2048;
+
+/// Devices come back in turn for this long: connects per second, and how many.
+async fn come_back(target: &Rc<Target>, length: Duration) -> (f64, f64) {
+    let names = || (0..DEVICES).map(|user| format!("u{user}"));
+    let mut known = Vec::with_capacity(DEVICES);
+    for (link, name) in adopt_all(target, names()).await.iter().zip(names()) {
+        known.push((target.token(&name), link.last_seq, link.epoch));
+    }
+    let known = Rc::new(known);
+    let (next, count) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0u64)));
+    let start = Instant::now();
+    let mut tasks = JoinSet::new();
+    for _ in 0..TOGETHER {
+        let (target, known) = (Rc::clone(target), Rc::clone(&known));
+        let (next, count) = (Rc::clone(&next), Rc::clone(&count));
+        tasks.spawn_local(async move {
+            while start.elapsed() < length {
+                let index = next.replace((next.get() + 1) % DEVICES);
+                let (token, seq, epoch) = &known[index];
+                Link::open(&target, token, "d", Some(*seq), *epoch).await.caught_up().await;
+                count.set(count.get() + 1);
+            }
+        });
+    }
+    tasks.join_all().await;
+    let count = count.get() as f64;
+    (count / start.elapsed().as_secs_f64(), count)
+}
+
+pub async fn connects(bench: &Bench) -> Outcome {
+    let mut outcome = Outcome::default();
+    LocalSet::new()
+        .run_until(async {
+            bench.step("the relay");
+            let relay = bench.relay();
+            let (floor, _) = come_back(&relay.target, bench.length / 2).await;
+            drop(relay);
+            bench.step("the daemon");
+            let server = bench.server();
+            let window = bench.watch(&server);
+            let (rate, count) = come_back(&server.target, bench.length).await;
+            let spent = window.close();
+            outcome.add("connects/s", rate, "");
+            outcome.add("relay connects/s", floor, "");
+            outcome.add("of the relay", rate / floor * 100.0, "%");
+            // The first visit of each is in it, which is less than a tenth on most machines.
+            spent.per(count + DEVICES as f64, "connect", &mut outcome);
+        })
+        .await;
+    outcome
+}
+
+pub async fn idle(bench: &Bench, count: usize, tls: bool) -> Outcome {
+    let mut outcome = Outcome::default();
+    LocalSet::new()
+        .run_until(async {
+            let server = bench.server();
+            let before = server.resident();
+            bench.step(&format!("{count} sessions"));
+            let start = Instant::now();
+            let names = (0..count).map(|user| format!("idle{user}"));
+            let links = match tls {
+                false => adopt_all(&server.target, names).await,
+                true => {
+                    let mut links = Vec::with_capacity(count);
+                    for name in names {
+                        let mut link = Link::adopt_tls(&server.target, &name, "d").await;
+                        link.caught_up().await;
+                        links.push(link);
+                    }
+                    links
+                }
+            };
+            let spent = start.elapsed().as_secs_f64();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let each = (server.resident() - before) as f64 / count as f64 / 1024.0;
+            outcome.add("resident / session", each, "KiB");
+            outcome.add("new devices/s", count as f64 / spent, "");
+            let window = bench.watch(&server);
+            tokio::time::sleep(bench.length).await;
+            let second = window.close();
+            let idle = second.micros() / second.seconds / count as f64;
+            outcome.add("processor time / idle session and second", idle, "us");
+            drop(links);
+        })
+        .await;
+    outcome
+}
