@@ -29,6 +29,10 @@ fn check(text: &str) -> Result<(), IdError> {
     if text.len() > ID_BYTES_MAX {
         return Err(IdError::TooLong);
     }
+    // Nearly all ids are of these, and each is checked whenever it is read.
+    if text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Ok(());
+    }
     let hidden = |c: char| {
         matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
             | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff0}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
@@ -116,18 +120,20 @@ impl ConversationId {
     #[must_use]
     pub fn direct(a: &UserId, b: &UserId) -> Self {
         let (low, high) = if a <= b { (a, b) } else { (b, a) };
-        let mut bytes = Vec::with_capacity(2 + low.as_bytes().len() + high.as_bytes().len());
-        for id in [low, high] {
-            bytes.push(id.as_bytes().len() as u8);
-            bytes.extend_from_slice(id.as_bytes());
+        let mut bytes = [0; 2 * (1 + ID_BYTES_MAX)];
+        let mut len = 0;
+        for id in [low.as_bytes(), high.as_bytes()] {
+            bytes[len] = id.len() as u8;
+            bytes[len + 1..=len + id.len()].copy_from_slice(id);
+            len += 1 + id.len();
         }
-        Self(format!("d.{}", base32(xxhash_rust::xxh3::xxh3_128(&bytes), 26)).into())
+        Self(named::<28>(b'd', xxhash_rust::xxh3::xxh3_128(&bytes[..len])))
     }
 
     /// The id of a group the server names: `g.` and 13 base-32 characters of a unique number.
     #[must_use]
     pub fn group(number: u64) -> Self {
-        Self(format!("g.{}", base32(u128::from(number), 13)).into())
+        Self(named::<15>(b'g', u128::from(number)))
     }
 }
 
@@ -149,14 +155,16 @@ impl ConversationId {
 /// Crockford's base 32.
 const BASE32: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
-/// `value` in base 32, most significant digit first.
-fn base32(mut value: u128, digits: usize) -> String {
-    let mut out = vec![b'0'; digits];
-    for slot in out.iter_mut().rev() {
-        *slot = BASE32[(value & 31) as usize];
+/// A letter, a dot, and `value` in base 32 in the places that are left, most significant digit first.
+fn named<const LEN: usize>(letter: u8, mut value: u128) -> Arc<str> {
+    let mut text = [b'0'; LEN];
+    for digit in text[2..].iter_mut().rev() {
+        *digit = BASE32[(value & 31) as usize];
         value >>= 5;
     }
-    out.into_iter().map(char::from).collect()
+    text[0] = letter;
+    text[1] = b'.';
+    std::str::from_utf8(&text).unwrap_or_default().into()
 }
 
 macro_rules! number_id {
@@ -229,7 +237,8 @@ mod tests {
             ConversationId::direct(&id("ab"), &id("c")),
             ConversationId::direct(&id("a"), &id("bc"))
         );
-        assert_eq!(ab.as_str().len(), 28);
+        assert_eq!(ab.as_str(), "d.30tj006z0mgn3pchctma3caj69");
+        assert_eq!(ConversationId::group(1 << 60).as_str(), "g.1000000000000");
         assert!(ab.has_server_form() && ConversationId::group(u64::MAX).has_server_form());
         assert!(!ConversationId::new("dogs").unwrap().has_server_form());
         assert!(ConversationId::new(ab.as_str()).is_ok());

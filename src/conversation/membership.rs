@@ -8,7 +8,7 @@ use crate::{
     message::{HistoryPolicy, Role},
     planted::{self, Bug},
     seq::{HistorySeq, MutationSeq, Span},
-    store::codec::{Malformed, put_slice, put_varint, read_text, read_u8, read_varint},
+    store::codec::{Malformed, no_text, put_slice, put_varint, read_text, read_u8, read_varint},
     time::Timestamp,
 };
 
@@ -80,7 +80,7 @@ impl Membership {
             announced_seq: HistorySeq::ZERO,
             left_ordinal: 0,
             left_mutation: MutationSeq::ZERO,
-            left_title: "".into(),
+            left_title: no_text(),
             cleared_to: HistorySeq::ZERO,
             marked_unread: false,
             hidden_max: HistorySeq::ZERO,
@@ -128,7 +128,7 @@ impl Membership {
         self.announced_seq = self.announced_seq.max(self.read_seq);
         self.left_ordinal = 0;
         self.left_mutation = MutationSeq::ZERO;
-        self.left_title = "".into();
+        self.left_title = no_text();
     }
 
     /// Closes the open interval. `head`, `ordinal` and `mutation` are the conversation's last ones,
@@ -279,7 +279,7 @@ impl Membership {
             announced_seq,
             left_ordinal,
             left_mutation: MutationSeq::ZERO,
-            left_title: "".into(),
+            left_title: no_text(),
             cleared_to: HistorySeq::ZERO,
             marked_unread: false,
             hidden_max: HistorySeq::ZERO,

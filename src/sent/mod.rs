@@ -15,7 +15,7 @@ use crate::{
     message::Draft,
     seq::{HistorySeq, InboxSeq, NoticeSeq},
     store::{
-        Bounds, Commit, StoreError, Writer,
+        Bounds, Commit, LogEntry, StoreError, Writer,
         catalogue::{LogKey, Table, sent_exception_key},
         codec::{Malformed, put_id, put_varint, read_id, read_u8, read_varint},
     },
@@ -237,8 +237,8 @@ pub fn look_up(
     if bounds.last == 0 {
         return Ok(Known::New);
     }
-    let Some(last) = at(writer, &log, bounds.last)? else { return Ok(Known::New) };
-    if client_id > last.client_id() {
+    let Some(last) = record(writer, &log, bounds.last)? else { return Ok(Known::New) };
+    if client_id > client_id_of(&last)? {
         return Ok(Known::New);
     }
     let key = sent_exception_key(user, device, client_id);
@@ -274,7 +274,10 @@ pub fn last_client_id(
 ) -> Result<ClientMessageId, StoreError> {
     let log = LogKey::sent(user, device);
     let bounds = writer.bounds(&log)?;
-    Ok(at(writer, &log, bounds.last)?.map_or(ClientMessageId::new(0), |last| last.client_id()))
+    match record(writer, &log, bounds.last)? {
+        None => Ok(ClientMessageId::new(0)),
+        Some(last) => Ok(client_id_of(&last)?),
+    }
 }
 
 /// Adds what is to be remembered to a commit. `out_of_order` as told by [`look_up`].
@@ -345,13 +348,26 @@ pub fn payload_hash(conversation: &ConversationId, draft: &Draft) -> u64 {
 }
 
 fn at(writer: &Writer, log: &LogKey, seq: u64) -> Result<Option<Remembered>, StoreError> {
+    Ok(record(writer, log, seq)?.map(Remembered::decode).transpose()?)
+}
+
+fn record(writer: &Writer, log: &LogKey, seq: u64) -> Result<Option<Bytes>, StoreError> {
     match writer.entry(log, seq)? {
         None => Ok(None),
-        Some(entry) => match entry.record {
-            Some(record) => Ok(Some(Remembered::decode(record)?)),
-            None => Err(StoreError::Damaged("a sent record cannot be read".into())),
-        },
+        Some(LogEntry { record: None, .. }) => {
+            Err(StoreError::Damaged("a sent record cannot be read".into()))
+        }
+        Some(LogEntry { record, .. }) => Ok(record),
     }
+}
+
+/// The client id alone: every send of a device is compared with the one before.
+fn client_id_of(record: &Bytes) -> Result<ClientMessageId, Malformed> {
+    let mut input = &record[..];
+    if !(ACCEPTED..=NOTICE).contains(&read_u8(&mut input)?) {
+        return Err(Malformed);
+    }
+    Ok(ClientMessageId::new(read_varint(&mut input)?))
 }
 
 #[cfg(test)]
@@ -396,6 +412,7 @@ mod tests {
             });
             for what in [sent.into(), used_up, notice] {
                 let bytes = what.encode();
+                prop_assert_eq!(client_id_of(&bytes), Ok(what.client_id()));
                 prop_assert_eq!(Remembered::decode(bytes.clone()), Ok(what));
                 let short = bytes.slice(..bytes.len() - 1);
                 prop_assert_eq!(Remembered::decode(short), Err(Malformed));

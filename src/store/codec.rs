@@ -3,7 +3,7 @@
 //! Records are read from disk, so every read is checked; a short or over-long record is
 //! [`Malformed`], never a panic.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use bytes::{Buf, BufMut, Bytes};
 
@@ -104,7 +104,17 @@ pub fn read_id<T: std::str::FromStr>(input: &mut Bytes) -> Result<T, Malformed> 
 /// [`Malformed`] when the bytes are not UTF-8 or too few.
 pub fn read_text(input: &mut Bytes) -> Result<Arc<str>, Malformed> {
     let bytes = read_slice(input)?;
+    if bytes.is_empty() {
+        return Ok(no_text());
+    }
     Ok(std::str::from_utf8(&bytes).map_err(|_| Malformed)?.into())
+}
+
+/// The text of no length: many rows have one, and share it.
+#[must_use]
+pub fn no_text() -> Arc<str> {
+    static NO_TEXT: LazyLock<Arc<str>> = LazyLock::new(|| "".into());
+    Arc::clone(&NO_TEXT)
 }
 
 #[cfg(test)]
