@@ -31,8 +31,8 @@ fn record(samples: u64) -> Record {
         acked: 90 + n % 7,
         delivered: 300 + n % 11,
         in_flight: n % 5,
-        send_to_ack_p50_us: (n % 9 > 0).then_some(800 + n % 13),
-        send_to_ack_p99_us: (n % 9 > 0).then_some(4000 + n % 1700),
+        send_to_ack_p50_us: (!n.is_multiple_of(9)).then_some(800 + n % 13),
+        send_to_ack_p99_us: (!n.is_multiple_of(9)).then_some(4000 + n % 1700),
         server_cpu_us: Some(200_000 + n % 1000),
         server_rss_bytes: Some(50 << 20),
         ..Sample::default()
