@@ -24,6 +24,10 @@ pub const FRAME_FREE_BYTES_MAX: usize = 16 * 1024;
 pub const FRAME_TIME_MAX: Duration = Duration::from_secs(30);
 /// Most fields counted in one client frame before it is decoded. More: TOO_MANY_ITEMS, close.
 pub const FRAME_FIELDS_MAX: usize = 4096;
+/// Memory that the lists of any server frame may take once decoded, in bytes.
+pub const DECODED_BYTES_FREE: usize = 4096;
+/// Memory that they may take beyond it for each byte of the frame. More: the client closes.
+pub const DECODED_BYTES_FACTOR: usize = 16;
 /// First frame must be complete by then: HELLO_TIMEOUT, close.
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest content type, in bytes. Longer: INVALID_ARGUMENT.

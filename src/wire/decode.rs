@@ -45,7 +45,7 @@ impl From<scan::ScanError> for Refused {
     fn from(error: scan::ScanError) -> Self {
         let code = match error {
             scan::ScanError::Malformed | scan::ScanError::TwoBodies => ErrorCode::Malformed,
-            scan::ScanError::TooManyFields => ErrorCode::TooManyItems,
+            scan::ScanError::TooManyFields | scan::ScanError::Hollow => ErrorCode::TooManyItems,
         };
         Self::connection(code, error.to_string())
     }
@@ -69,7 +69,7 @@ impl From<scan::ScanError> for Refused {
 /// assert_eq!(incoming.request, Request::Ping { client_time_ms: 5 });
 /// ```
 pub fn decode_client(frame: Bytes) -> Result<Incoming, Refused> {
-    scan::scan(&frame)?;
+    scan::scan_client(&frame)?;
     let frame = proto::ClientFrame::decode(frame).map_err(|_| scan::ScanError::Malformed)?;
     let (req_id, ack) = (frame.req_id, InboxSeq::new(frame.ack_seq));
     let Some(body) = frame.body else {

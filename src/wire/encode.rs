@@ -147,7 +147,7 @@ pub fn encode_server(req_id: u64, reply: &Reply, out: &mut BytesMut) {
         }
         Reply::ConversationItems { items, position } => {
             let item = |view: &Option<_>| proto::ConversationItem {
-                conversation: view.as_ref().map(to::conversation),
+                conversation: view.as_ref().map(to::conversation).map(Box::new),
             };
             Body::ConversationItems(proto::ConversationItems {
                 items: items.iter().map(item).collect(),

@@ -33,15 +33,17 @@ pub use raw::{entry_len, message_len};
 use bytes::Bytes;
 use prost::Message;
 
-/// The bytes of a server frame are not a `ServerFrame`.
+/// The bytes of a server frame are not a `ServerFrame`, or one whose lists would take more memory than
+/// [`limits::DECODED_BYTES_FACTOR`](crate::limits::DECODED_BYTES_FACTOR) allows.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the frame is not a ServerFrame")]
-pub struct MalformedFrame(#[from] prost::DecodeError);
+#[error("the frame is not a ServerFrame: {0}")]
+pub struct MalformedFrame(String);
 
 /// Decodes the body of a frame the server sent; for the client's side.
 ///
 /// # Errors
 /// [`MalformedFrame`] when the bytes are not a `ServerFrame`; the stream is then of no more use.
 pub fn decode_server(frame: Bytes) -> Result<proto::ServerFrame, MalformedFrame> {
-    Ok(proto::ServerFrame::decode(frame)?)
+    scan::scan_server(&frame).map_err(|error| MalformedFrame(error.to_string()))?;
+    proto::ServerFrame::decode(frame).map_err(|error| MalformedFrame(error.to_string()))
 }

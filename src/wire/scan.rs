@@ -1,19 +1,31 @@
-//! A look at a client frame before it is decoded: how much is in it, and is it honest protobuf?
+//! A look at a frame before it is decoded: how much is in it, and is it honest protobuf?
 //!
 //! Decoded values take many times the bytes of their encoding (an empty sub-message is two bytes on
-//! the wire and a whole struct in memory), so what will become an element is counted first. Three
-//! levels are walked: the frame, its body, and the body's own sub-messages; the protocol has no
-//! deeper or recursive requests, which a test holds against the descriptor.
+//! the wire and a whole struct in memory), so what will become an element is counted first, level by
+//! level. What is what comes from the descriptor: `build.rs` writes a shape for each message.
+//!
+//! - A client may send [`FRAME_FIELDS_MAX`] fields and elements in a frame, of whatever size.
+//! - The lists of a server, which are longer, may take [`DECODED_BYTES_FREE`] and
+//!   [`DECODED_BYTES_FACTOR`] times the bytes of the frame. What a server has to say is never so
+//!   hollow; only one that means harm is.
 //!
 //! Allocates nothing and panics on nothing; works on borrowed bytes and keeps no state.
 
-use crate::limits::FRAME_FIELDS_MAX;
+use super::proto;
+use crate::limits::{DECODED_BYTES_FACTOR, DECODED_BYTES_FREE, FRAME_FIELDS_MAX};
+
+/// The shapes that `build.rs` writes.
+mod shapes {
+    use super::{Field, Of, Shape, proto};
+
+    include!(concat!(env!("OUT_DIR"), "/shapes.rs"));
+}
 
 /// Why a frame is not worth decoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum ScanError {
-    /// Not protobuf as a client of this protocol writes it.
-    #[error("the frame is not a ClientFrame")]
+    /// Not protobuf as this protocol writes it.
+    #[error("the frame is not protobuf of this protocol")]
     Malformed,
     /// A `oneof` that was written twice.
     #[error("the frame has two bodies")]
@@ -21,53 +33,93 @@ pub(super) enum ScanError {
     /// More than [`FRAME_FIELDS_MAX`] fields and list elements.
     #[error("the frame has too many fields")]
     TooManyFields,
+    /// Lists that would take far more memory than they have bytes.
+    #[error("the lists of the frame would take far more memory than it has bytes")]
+    Hollow,
 }
 
-/// The field numbers of `ClientFrame.body`.
-pub(super) const BODIES: &[u32] = &[
-    3, 4, 5, 6, 7, 10, 11, 12, 13, 14, 15, 20, 21, 22, 23, 30, 31, 32, 33, 34, 35, 36, 37, 38, 40,
-    41, 42, 43, 44, 45, 46, 50, 51, 52, 53, 54, 55, 56, 60,
-];
+/// The fields of a message that become values of their own; of the others nothing need be known.
+struct Shape(&'static [Field]);
 
-/// Sub-messages of bodies: (body, field).
-pub(super) const SUB_MESSAGES: &[(u32, u32)] = &[(3, 7), (3, 8), (3, 9), (4, 1), (23, 1), (32, 1)];
+struct Field {
+    number: u32,
+    of: Of,
+    /// Memory of each value beside its parent.
+    bytes: usize,
+}
 
-/// Lists of numbers in bodies, which arrive packed in one field: (body, field).
-pub(super) const PACKED: &[(u32, u32)] = &[(3, 3), (13, 2)];
+enum Of {
+    Message(&'static Shape),
+    /// A list of strings or bytes.
+    Values,
+    /// A list of numbers, which may arrive packed in one field.
+    Numbers,
+}
 
-/// Walks the frame and counts.
+impl Shape {
+    fn field(&self, number: u32) -> Option<&'static Field> {
+        self.0.iter().find(|field| field.number == number)
+    }
+}
+
+impl Field {
+    /// How many values this occurrence of it holds.
+    fn values(&self, payload: &[u8]) -> usize {
+        match self.of {
+            // One that stands alone is a field without payload.
+            Of::Numbers => payload.iter().filter(|&&byte| byte & 0x80 == 0).count().max(1),
+            Of::Message(_) | Of::Values => 1,
+        }
+    }
+}
+
+/// Counts what a client sent.
 ///
 /// # Errors
 /// [`ScanError`], always fatal for the connection.
-pub(super) fn scan(frame: &[u8]) -> Result<(), ScanError> {
+pub(super) fn scan_client(frame: &[u8]) -> Result<(), ScanError> {
     let mut left = FRAME_FIELDS_MAX;
     let mut bodies = 0;
     let mut fields = Fields(frame);
     while let Some((number, payload)) = fields.next()? {
         spend(&mut left, 1)?;
-        if !BODIES.contains(&number) {
-            continue;
+        if let Some(Field { of: Of::Message(body), .. }) = shapes::CLIENT_FRAME.field(number) {
+            bodies += 1;
+            if bodies > 1 {
+                return Err(ScanError::TwoBodies);
+            }
+            walk(payload, body, &mut |field, payload| {
+                spend(&mut left, field.map_or(1, |field| field.values(payload)))
+            })?;
         }
-        bodies += 1;
-        if bodies > 1 {
-            return Err(ScanError::TwoBodies);
-        }
-        scan_body(number, payload, &mut left)?;
     }
     Ok(())
 }
 
-fn scan_body(body: u32, bytes: &[u8], left: &mut usize) -> Result<(), ScanError> {
+/// Weighs what a server sent.
+///
+/// # Errors
+/// [`ScanError`]: the stream is of no more use.
+pub(super) fn scan_server(frame: &[u8]) -> Result<(), ScanError> {
+    let mut left = DECODED_BYTES_FREE + DECODED_BYTES_FACTOR * frame.len();
+    walk(frame, &shapes::SERVER_FRAME, &mut |field, payload| {
+        let bytes = field.map_or(0, |field| field.values(payload) * field.bytes);
+        spend(&mut left, bytes).map_err(|_| ScanError::Hollow)
+    })
+}
+
+/// Shows every field of a message and of those in it to `count`.
+fn walk(
+    bytes: &[u8],
+    shape: &'static Shape,
+    count: &mut impl FnMut(Option<&'static Field>, &[u8]) -> Result<(), ScanError>,
+) -> Result<(), ScanError> {
     let mut fields = Fields(bytes);
     while let Some((number, payload)) = fields.next()? {
-        spend(left, 1)?;
-        if SUB_MESSAGES.contains(&(body, number)) {
-            let mut inner = Fields(payload);
-            while inner.next()?.is_some() {
-                spend(left, 1)?;
-            }
-        } else if PACKED.contains(&(body, number)) {
-            spend(left, payload.iter().filter(|&&byte| byte & 0x80 == 0).count())?;
+        let field = shape.field(number);
+        count(field, payload)?;
+        if let Some(Field { of: Of::Message(inner), .. }) = field {
+            walk(payload, inner, count)?;
         }
     }
     Ok(())
@@ -134,44 +186,95 @@ impl<'a> Fields<'a> {
 #[cfg(test)]
 mod tests {
     use prost::Message as _;
-    use prost_types::{
-        DescriptorProto, FieldDescriptorProto, FileDescriptorSet,
-        field_descriptor_proto::{Label, Type},
-    };
+    use prost_types::{FileDescriptorSet, field_descriptor_proto::Label};
 
-    use super::*;
+    use super::{proto::server_frame::Body, *};
+    use crate::limits::{HISTORY_PAGE_MAX, LIST_PAGE_MAX, MEMBER_PAGE_MAX};
 
     #[test]
-    fn the_tables_agree_with_the_descriptor() {
+    fn no_message_holds_itself() {
+        fn depth(shape: &Shape, above: usize) -> usize {
+            assert!(above < 8, "{above} levels: recursive?");
+            let inner = |field: &Field| match field.of {
+                Of::Message(inner) => depth(inner, above + 1),
+                Of::Values | Of::Numbers => 0,
+            };
+            1 + shape.0.iter().map(inner).max().unwrap_or(0)
+        }
+        // The frame, its body, and the sub-messages of a body.
+        assert_eq!(depth(&shapes::CLIENT_FRAME, 0), 3);
+        // A batch, its entry, an edit, the message in it; nothing hangs below.
+        assert_eq!(depth(&shapes::SERVER_FRAME, 0), 5);
+    }
+
+    #[test]
+    fn every_list_and_every_pointer_of_the_descriptor_is_weighed() {
         let set = include_bytes!(concat!(env!("OUT_DIR"), "/descriptor.bin"));
         let set = FileDescriptorSet::decode(&set[..]).unwrap();
-        let messages = &set.file[0].message_type;
-        let find = |field: &FieldDescriptorProto| -> &DescriptorProto {
-            let name = field.type_name().trim_start_matches(".roamd.v1.");
-            messages.iter().find(|m| m.name() == name).unwrap()
+        let batch = set.file[0].message_type.iter().find(|m| m.name() == "SyncBatch").unwrap();
+        let entries = batch.field.iter().find(|field| field.name() == "entries").unwrap();
+        let field = shapes::SYNC_BATCH.field(entries.number() as u32).unwrap();
+        assert_eq!(field.bytes, size_of::<proto::Entry>());
+        let boxed = &shapes::CONVERSATION_ITEM.0[0];
+        assert_eq!(boxed.bytes, size_of::<proto::Conversation>());
+        assert!(size_of::<proto::ConversationItem>() <= 8);
+        assert!(size_of::<proto::MessageItem>() <= 16);
+        let lists = |name: &str| {
+            let message = set.file[0].message_type.iter().find(|m| m.name() == name).unwrap();
+            message.field.iter().filter(|field| field.label() == Label::Repeated).count()
         };
-        let is_message = |f: &&FieldDescriptorProto| f.r#type() == Type::Message;
-        let is_packed = |f: &&FieldDescriptorProto| {
-            f.label() == Label::Repeated
-                && !matches!(f.r#type(), Type::Message | Type::String | Type::Bytes)
-        };
-
-        let frame = messages.iter().find(|m| m.name() == "ClientFrame").unwrap();
-        let (mut bodies, mut subs, mut packed) = (vec![], vec![], vec![]);
-        for body in frame.field.iter().filter(is_message) {
-            bodies.push(body.number() as u32);
-            let key = |f: &FieldDescriptorProto| (body.number() as u32, f.number() as u32);
-            packed.extend(find(body).field.iter().filter(is_packed).map(key));
-            for sub in find(body).field.iter().filter(is_message) {
-                subs.push(key(sub));
-                assert_eq!(find(sub).field.iter().find(is_message), None, "a fourth level");
-                assert_eq!(find(sub).field.iter().find(is_packed), None, "a list down there");
-            }
+        let weighed = |shape: &Shape| shape.0.iter().filter(|field| field.bytes > 0).count();
+        for (name, shape) in [
+            ("CaughtUp", &shapes::CAUGHT_UP),
+            ("Hello", &shapes::HELLO),
+            ("MembershipChange", &shapes::MEMBERSHIP_CHANGE),
+            ("Message", &shapes::MESSAGE),
+            ("MessageHidden", &shapes::MESSAGE_HIDDEN),
+            ("Unread", &shapes::UNREAD),
+            ("Welcome", &shapes::WELCOME),
+        ] {
+            assert_eq!(weighed(shape), lists(name), "{name}");
         }
-        assert_eq!(
-            (bodies.as_slice(), subs.as_slice(), packed.as_slice()),
-            (BODIES, SUB_MESSAGES, PACKED)
-        );
+    }
+
+    #[test]
+    fn a_server_may_not_be_hollow() {
+        // Entries of nothing at all, two bytes each.
+        let batch = |entries: usize| {
+            let entries = vec![proto::Entry::default(); entries];
+            let batch = proto::SyncBatch { entries, ..Default::default() };
+            proto::ServerFrame { req_id: 0, body: Some(Body::SyncBatch(batch)) }.encode_to_vec()
+        };
+        assert_eq!(scan_server(&batch(2)), Ok(()));
+        assert_eq!(scan_server(&batch(2000)), Err(ScanError::Hollow));
+        // The least that a server has to say, as often as it may: conversations that are not seen,
+        // messages that are not there, members with the shortest names, numbers.
+        let honest = |body: Body| {
+            let frame = proto::ServerFrame { req_id: 1, body: Some(body) }.encode_to_vec();
+            assert_eq!(scan_server(&frame), Ok(()), "{} bytes", frame.len());
+        };
+        let most = MEMBER_PAGE_MAX as usize;
+        honest(Body::ConversationItems(proto::ConversationItems {
+            items: vec![proto::ConversationItem::default(); LIST_PAGE_MAX as usize],
+            position: 0,
+        }));
+        honest(Body::MessageItems(proto::MessageItems {
+            items: vec![proto::MessageItem::default(); HISTORY_PAGE_MAX as usize],
+        }));
+        honest(Body::ReaderPage(proto::ReaderPage {
+            user_ids: vec!["a".to_owned(); most],
+            ..Default::default()
+        }));
+        honest(Body::MemberItems(proto::MemberItems {
+            outcomes: vec![1; most],
+            ..Default::default()
+        }));
+        let hole = proto::entry::Kind::Hole(proto::Hole { detail: "damaged".to_owned() });
+        let entry = proto::Entry { time_ms: 1_700_000_000_000, kind: Some(hole) };
+        honest(Body::SyncBatch(proto::SyncBatch {
+            entries: vec![entry; 5000],
+            ..Default::default()
+        }));
     }
 
     #[test]
@@ -183,13 +286,13 @@ mod tests {
         };
         // One for the body and one for each empty ref.
         let refs = |count: usize| field(32, &field(1, &[]).repeat(count));
-        assert_eq!(scan(&refs(FRAME_FIELDS_MAX - 1)), Ok(()));
-        assert_eq!(scan(&refs(FRAME_FIELDS_MAX)), Err(ScanError::TooManyFields));
+        assert_eq!(scan_client(&refs(FRAME_FIELDS_MAX - 1)), Ok(()));
+        assert_eq!(scan_client(&refs(FRAME_FIELDS_MAX)), Err(ScanError::TooManyFields));
         // DeleteForMe.history_seqs: one field, many elements.
-        assert_eq!(scan(&field(13, &field(2, &[1; 5000]))), Err(ScanError::TooManyFields));
+        assert_eq!(scan_client(&field(13, &field(2, &[1; 5000]))), Err(ScanError::TooManyFields));
         // Hello.resume: the fields of a sub-message.
         let resume = field(3, &field(7, &[0x10, 1].repeat(5000)));
-        assert_eq!(scan(&resume), Err(ScanError::TooManyFields));
+        assert_eq!(scan_client(&resume), Err(ScanError::TooManyFields));
     }
 
     #[test]
@@ -205,11 +308,14 @@ mod tests {
             (&[0x2a, 0, 0x32, 0][..], ScanError::TwoBodies), // Ack and Ping
             (&[0x2a, 0, 0x2a, 0][..], ScanError::TwoBodies), // Ack twice
         ] {
-            assert_eq!(scan(bytes), Err(error), "{bytes:x?}");
+            assert_eq!(scan_client(bytes), Err(error), "{bytes:x?}");
         }
-        assert_eq!(scan(&[0x08, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1]), Ok(()));
         assert_eq!(
-            scan(&[0x08, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2]),
+            scan_client(&[0x08, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1]),
+            Ok(())
+        );
+        assert_eq!(
+            scan_client(&[0x08, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2]),
             Err(ScanError::Malformed)
         );
     }

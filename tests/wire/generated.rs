@@ -224,7 +224,7 @@ pub fn mutations(
 pub fn items(items: &[MessageItem]) -> proto::MessageItems {
     let one = |item: &MessageItem| match item {
         MessageItem::Found(placed) => {
-            proto::MessageItem { message: Some(message(placed)), skipped: false }
+            proto::MessageItem { message: Some(Box::new(message(placed))), skipped: false }
         }
         MessageItem::Absent => proto::MessageItem::default(),
         MessageItem::Skipped => proto::MessageItem { message: None, skipped: true },

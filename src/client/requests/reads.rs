@@ -67,7 +67,7 @@ impl Requests {
         let wanted = proto::GetConversations { conversation_ids };
         match self.request(Body::GetConversations(wanted)).await? {
             Said::ConversationItems(items) => {
-                Ok(items.items.into_iter().map(|item| item.conversation).collect())
+                Ok(items.items.into_iter().map(|item| item.conversation.map(|it| *it)).collect())
             }
             _ => Err(ClientError::UnexpectedReply("GetConversations")),
         }

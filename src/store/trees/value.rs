@@ -114,7 +114,7 @@ impl Run {
     fn parse(body: &mut Bytes) -> Result<Self, Malformed> {
         match read_u8(body)? {
             RUN => {
-                let mut entries = Vec::new();
+                let mut entries = Vec::with_capacity(count_slices(body)?);
                 while !body.is_empty() {
                     entries.push(read_slice(body)?);
                 }
@@ -124,6 +124,17 @@ impl Run {
             _ => Err(Malformed),
         }
     }
+}
+
+/// How many slices follow each other; a list that grew with them would take thrice its size.
+fn count_slices(mut body: &[u8]) -> Result<usize, Malformed> {
+    let mut count = 0;
+    while !body.is_empty() {
+        let len = usize::try_from(read_varint(&mut body)?).map_err(|_| Malformed)?;
+        body = body.get(len..).ok_or(Malformed)?;
+        count += 1;
+    }
+    Ok(count)
 }
 
 pub(super) fn bounds_key(log: &LogKey) -> Vec<u8> {
