@@ -84,6 +84,15 @@ impl Tls {
         Ok(Self { name: Some(parse(name)?), ..self })
     }
 
+    /// The server must prove the host of this `host:port`, unless a name was given before: for clients
+    /// that connect to an address it was looked up for.
+    ///
+    /// # Errors
+    /// [`TlsError::BadName`].
+    pub fn host_of(self, address: &str) -> Result<Self, TlsError> {
+        if self.name.is_some() { Ok(self) } else { self.server_name(host(address)) }
+    }
+
     fn trusting(roots: RootCertStore) -> Result<Self, TlsError> {
         let provider = Arc::new(ring::default_provider());
         let verifier =

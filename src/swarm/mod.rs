@@ -51,7 +51,10 @@ use self::{
     tally::{Span, Tally},
     world::World,
 };
-use crate::replay::server::{Mint, Server, ServerError, Setting};
+use crate::{
+    client::Tls,
+    replay::server::{Mint, Server, ServerError, Setting},
+};
 
 /// From the loss of a session to `CaughtUp` of the next, with the pauses in between.
 pub const LOST_TO_CAUGHT_UP: &str = "lost-to-caught-up";
@@ -89,6 +92,8 @@ pub struct Target {
     pub server: Server,
     /// Makes tokens for it.
     pub mint: Mint,
+    /// Speak TLS with it, and trust these.
+    pub tls: Option<Tls>,
 }
 
 impl Target {
@@ -98,7 +103,7 @@ impl Target {
     /// [`ServerError`].
     pub fn own(program: &Path, data: &Path, scenario: &Scenario) -> Result<Self, ServerError> {
         let server = Server::start(program, data, settings(scenario))?;
-        Ok(Self { server, mint: Mint::of_data(data)? })
+        Ok(Self { server, mint: Mint::of_data(data)?, tls: None })
     }
 }
 
@@ -131,7 +136,7 @@ pub async fn run(
     target: Target,
     tell: impl FnMut(&Sample) + Send + 'static,
 ) -> Result<Record, SwarmError> {
-    let Target { server, mint } = target;
+    let Target { server, mint, tls } = target;
     // Somebody else's daemon may have had a swarm before: this one has names of its own.
     let own = server.is_own();
     let run = if own { body::mix(seed) } else { rand::random() };
@@ -144,6 +149,7 @@ pub async fn run(
         run,
         body: scenario.body,
         address: server.address().to_string(),
+        tls,
         mint,
         opening: Arc::new(Semaphore::new(OPENING)),
         issued: AtomicU64::new(0),

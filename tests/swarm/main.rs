@@ -10,6 +10,7 @@ mod support;
 mod proxy;
 
 use std::{
+    io::{BufRead, BufReader},
     path::Path,
     process::{Command, Output, Stdio},
 };
@@ -164,4 +165,62 @@ fn a_broken_guarantee_is_status_7_and_says_where() {
     for part in ["violated: user ", "device d0", "conversation d.", "that nobody sent", "seed 42"] {
         assert!(said.contains(part), "{said}");
     }
+}
+
+#[test]
+fn a_daemon_with_tls_is_loaded_and_must_prove_its_name() {
+    let daemon = Daemon::with_tls(&[]);
+    let folder = tempfile::tempdir().unwrap();
+    let name = file(folder.path(), MINE);
+    let (address, authority) = (daemon.tls_address().to_string(), daemon.authority());
+    let key = daemon.data().to_str().unwrap().to_owned();
+    let args = ["run", &name, "--server", &address, "--key", &key];
+    let trusting = ["--ca", authority.to_str().unwrap()];
+    let output = roam(&[&args[..], &trusting].concat());
+    ends_with(&output, 0);
+    assert!(text(&output.stdout).contains("every guarantee was kept"));
+    ends_with(&roam(&["run", &name, "--tls"]), 2);
+}
+
+#[test]
+fn reports_of_two_runs_are_compared() {
+    let folder = tempfile::tempdir().unwrap();
+    let name = file(folder.path(), MINE);
+    let [first, second] =
+        ["first", "second"].map(|it| folder.path().join(it).to_str().unwrap().to_owned());
+    for report in [&first, &second] {
+        ends_with(&roam(&["run", &name, "--report", report]), 0);
+        for part in ["report.json", "summary.md", "index.html", "latency.hgrm", "environment.json"]
+        {
+            assert!(Path::new(report).join(part).metadata().unwrap().len() > 0, "{part}");
+        }
+    }
+    let compared = roam(&["compare", &first, &second, "-o", "json"]);
+    ends_with(&compared, 0);
+    let rows: serde_json::Value = serde_json::from_slice(&compared.stdout).unwrap();
+    assert!(rows.as_array().unwrap().len() > 5, "{rows}");
+    ends_with(&roam(&["compare", &first, "/no/such/report"]), 1);
+}
+
+#[test]
+fn a_run_that_is_ended_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let name = file(folder.path(), &MINE.replace("\"1s\"", "\"60s\""));
+    let mut child = Command::new(env!("CARGO_BIN_EXE_roam"))
+        .args(["swarm", "run", &name, "--progress"])
+        .env("TMPDIR", folder.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let left = || std::fs::read_dir(folder.path()).unwrap().count();
+    // A line of progress: it is under way.
+    let mut line = String::new();
+    BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(left(), 2, "{line}");
+    let ended = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+    assert!(ended.success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(left(), 1);
 }

@@ -135,7 +135,7 @@ pub(super) fn wants_tls(global: &Global) -> bool {
 }
 
 /// Flag before environment before profile, for each of the three.
-fn tls(global: &Global, profile: Option<&Profile>) -> Result<Option<Tls>, Failure> {
+pub(super) fn tls(global: &Global, profile: Option<&Profile>) -> Result<Option<Tls>, Failure> {
     let given = global.tls.is_some() || wants_tls(global);
     if !(if given { wants_tls(global) } else { profile.is_some_and(|it| it.tls) }) {
         return Ok(None);

@@ -258,10 +258,19 @@ fn no_answer() -> Failure {
     Failure::new(Exit::Timeout, text, "--timeout gives it longer")
 }
 
-/// Waits for Ctrl-C.
+/// Waits for Ctrl-C or SIGTERM, so that what is temporary is cleared away after either.
 async fn interrupted() {
-    if tokio::signal::ctrl_c().await.is_err() {
-        std::future::pending().await
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let ended = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut signal) => signal.recv().await,
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        Ok(()) = tokio::signal::ctrl_c() => {}
+        _ = ended => {}
     }
 }
 

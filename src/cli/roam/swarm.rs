@@ -13,7 +13,7 @@ use std::{
 use clap::{Args, Subcommand};
 
 use self::live::Live;
-use super::{Global, failure::Failure};
+use super::{Global, failure::Failure, login};
 use crate::{
     cli::{exit::Exit, output::Output},
     replay::server::{Mint, Server},
@@ -34,6 +34,7 @@ Examples:
   roam swarm run chat --rate 1000 --duration 30s --report report
   roam swarm run mine.toml --seed 7                   see docs/swarm.md for what a file may say
   roam swarm run chat --server 10.0.0.5:7100 --key data/keys/KEY.pem
+  roam swarm run chat --server im.example.org:7101 --ca ca.pem --key data/keys/KEY.pem
 
 Exit status: 0 every guarantee and objective was kept, 7 a guarantee was broken, 8 an objective was
 missed, 3 the scenario is wrong, 4 there is no daemon.";
@@ -265,17 +266,20 @@ fn target(
             let text = "--server needs --key, to make tokens for the users of the swarm";
             return Err(Failure::usage(text));
         }
+        if login::wants_tls(global) {
+            return Err(Failure::usage("TLS needs --server: a daemon of the swarm's own is plain"));
+        }
         return Target::own(&place.program(), folder, scenario).map_err(unreachable);
     };
-    if global.tls == Some(true) || global.ca.is_some() || global.server_name.is_some() {
-        return Err(Failure::usage("the swarm speaks no TLS"));
-    }
-    let address = global.server.as_deref().unwrap_or("127.0.0.1:7100");
-    let found = std::net::ToSocketAddrs::to_socket_addrs(address);
+    let wanted = global.server.as_deref().unwrap_or("127.0.0.1:7100");
+    let found = std::net::ToSocketAddrs::to_socket_addrs(wanted);
     let address: SocketAddr = found
         .ok()
         .and_then(|mut all| all.next())
-        .ok_or_else(|| Failure::usage(format!("{address:?} is no address HOST:PORT")))?;
+        .ok_or_else(|| Failure::usage(format!("{wanted:?} is no address HOST:PORT")))?;
+    // Bots are given the address; the certificate is for the name.
+    let tls = login::tls(global, None)?.map(|tls| tls.host_of(wanted)).transpose();
+    let tls = tls.map_err(|error| Failure::usage(error.to_string()))?;
     let mint = if key.is_dir() { Mint::of_data(key) } else { Mint::of_file(key) };
     let mint = mint.map_err(|error| Failure::new(Exit::Configuration, error.to_string(), ""))?;
     let connected = std::net::TcpStream::connect_timeout(&address, global.timeout);
@@ -283,7 +287,7 @@ fn target(
         let text = format!("cannot connect to {address}: {error}");
         Failure::new(Exit::Unreachable, text, "is roamd running there?")
     })?;
-    Ok(Target { server: Server::running(address), mint })
+    Ok(Target { server: Server::running(address), mint, tls })
 }
 
 fn failure(error: SwarmError) -> Failure {

@@ -29,7 +29,7 @@ use super::{
     world::World,
 };
 use crate::{
-    client::{Client, ClientConfig, ClientError, Event, Position, Trace, Tracer},
+    client::{Client, ClientConfig, ClientError, Event, Position, Tls, Trace, Tracer},
     limits::ITEMS_PER_CALL_MAX,
     replay::server::Mint,
     wire::proto,
@@ -57,6 +57,8 @@ pub struct Shared {
     pub body: usize,
     /// Where the daemon is.
     pub address: String,
+    /// Speak TLS with it, and trust these.
+    pub tls: Option<Tls>,
     /// Makes tokens.
     pub mint: Mint,
     /// How many devices may open their first session at the same time.
@@ -260,6 +262,7 @@ impl Bot {
         };
         let mut config = ClientConfig::new(address.as_str(), token, world.device_id(self.bot));
         config.platform = "swarm".into();
+        config.tls = self.shared.tls.clone();
         config.large = self.cursors.clone();
         config.tracer = Some(Tracer::new(tell));
         Ok(match self.position {

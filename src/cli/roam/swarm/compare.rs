@@ -25,9 +25,9 @@ Examples:
   roam swarm compare before after --fail-if-worse 10%
 
 RATIO is B through A, and NOISE is where it is with a probability of 99 %. VERDICT is `better` or `WORSE` if
-the difference is more than noise: if the ratio is 5 % or more from 1, and 1 is outside of NOISE. `same` says that it may be noise, `unknown`
-that nobody can tell (runs under 10 seconds, too few values for this percentile), `-` that the figure is
-not judged.
+the difference is more than noise: if the ratio is 5 % or more from 1, and 1 is outside of NOISE. `same`
+says that it may be noise, `unknown` that nobody can tell (runs under 10 seconds, too few values for this
+percentile), `-` that the figure is not judged.
 
 The noise is that within the two runs. Where each second has a value (rates, CPU, p50 and p99 of
 send-to-ack), seconds are drawn 2,000 times in blocks of 5 and the ratio is taken of what was drawn. For
