@@ -1,12 +1,7 @@
 //! Entries of a device that comes back: read, joined with their messages, encoded.
 
 use bytes::BytesMut;
-use roamd::{
-    reply::{Batch, Reply},
-    request::Destination,
-    seq::InboxSeq,
-    wire::encode_server,
-};
+use roamd::request::Destination;
 
 use crate::{
     meter::{cost, line, memcpy},
@@ -32,10 +27,7 @@ pub fn run() {
                 for _ in 0..TIMES {
                     out.clear();
                     for after in (0..ENTRIES).step_by(batch) {
-                        let entries = world.entries(&peer, after, batch);
-                        let (prev, head) = (InboxSeq::new(after), InboxSeq::new(ENTRIES));
-                        let reply = Reply::SyncBatch(Batch { prev, head, entries });
-                        encode_server(0, &reply, &mut out);
+                        world.batch(&peer, after, batch, ENTRIES, &mut out);
                     }
                 }
             });

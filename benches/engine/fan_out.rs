@@ -1,12 +1,7 @@
 //! One message to a group: written to every member's inbox, and read and encoded for each of them.
 
 use bytes::BytesMut;
-use roamd::{
-    reply::{Batch, Reply},
-    request::Destination,
-    seq::InboxSeq,
-    wire::encode_server,
-};
+use roamd::request::Destination;
 
 use crate::{
     meter::{cost, line, memcpy},
@@ -37,9 +32,7 @@ pub fn run() {
             for _ in 0..MESSAGES {
                 out.clear();
                 for user in &users {
-                    let entries = world.entries(user, seq - 1, 1);
-                    let (prev, head) = (InboxSeq::new(seq - 1), InboxSeq::new(seq));
-                    encode_server(0, &Reply::SyncBatch(Batch { prev, head, entries }), &mut out);
+                    world.batch(user, seq - 1, 1, seq, &mut out);
                 }
             }
         });

@@ -2,17 +2,18 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use roamd::{
     engine::{Answer, Caller, Command, Engine, Now, read},
     id::{ClientMessageId, ConversationId, DeviceId, Epoch, SessionId, UserId},
     limits::Limits,
     message::{Draft, HistoryPolicy},
-    reply::{EntryView, Reply},
+    reply::{Batch, EntryView, Reply},
     request::{Destination, Request},
     seq::InboxSeq,
     store::{ReadLimit, Reader, Store, StoreConfig},
     time::Timestamp,
+    wire::encode_server,
 };
 use tempfile::TempDir;
 
@@ -121,6 +122,13 @@ impl World {
         let entries = entries.expect("a store that works").expect("not trimmed");
         assert_eq!(entries.len(), count);
         entries
+    }
+
+    /// The same, as they go to the device.
+    pub fn batch(&self, user: &UserId, after: u64, count: usize, head: u64, out: &mut BytesMut) {
+        let entries = self.entries(user, after, count);
+        let (prev, head) = (InboxSeq::new(after), InboxSeq::new(head));
+        encode_server(0, &Reply::SyncBatch(Batch { prev, head, entries }), out);
     }
 
     /// As a session completes an answer that has something to be read.

@@ -96,6 +96,26 @@ impl Link {
         Ok(())
     }
 
+    /// Makes a group with these members.
+    pub async fn create(&mut self, id: &str, members: impl Iterator<Item = String>) {
+        self.say(Body::CreateGroup(proto::CreateGroup {
+            client_request_id: 1,
+            conversation_id: id.to_owned(),
+            title: "many".into(),
+            user_ids: members.collect(),
+            history_policy: 1,
+            ..proto::CreateGroup::default()
+        }));
+        self.flush().await.unwrap();
+        loop {
+            match self.next().await.unwrap().body {
+                Some(Said::GroupCreated(_)) => return,
+                Some(Said::Error(error)) => panic!("{error:?}"),
+                _ => {}
+            }
+        }
+    }
+
     /// A connection on which nothing was said.
     pub async fn connect(address: SocketAddr) -> io::Result<Self> {
         let stream = TcpStream::connect(address).await?;

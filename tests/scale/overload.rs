@@ -14,8 +14,8 @@ use bytes::Bytes;
 use roamd::{
     refusal::ErrorCode,
     wire::proto::{
-        self, CreateGroup, Direction, FetchHistory, Position, ServerFrame, client_frame::Body,
-        entry, send::To, server_frame::Body as Said,
+        self, Direction, FetchHistory, Position, ServerFrame, client_frame::Body, entry, send::To,
+        server_frame::Body as Said,
     },
 };
 use tokio::{
@@ -67,22 +67,7 @@ impl Sender {
         let token = mint.token(&format!("sender{number}"));
         let mut link = Link::adopt(server.address, &token, "phone").await;
         let group = format!("group{number}");
-        link.say(Body::CreateGroup(CreateGroup {
-            client_request_id: 1,
-            conversation_id: group.clone(),
-            title: "many".into(),
-            user_ids: (0..members).map(|member| format!("member{member}")).collect(),
-            history_policy: 1,
-            ..CreateGroup::default()
-        }));
-        link.flush().await.unwrap();
-        loop {
-            match link.next().await.unwrap().body {
-                Some(Said::GroupCreated(_)) => break,
-                Some(Said::Error(error)) => panic!("{error:?}"),
-                _ => {}
-            }
-        }
+        link.create(&group, (0..members).map(|member| format!("member{member}"))).await;
         Self { link, group, next: 2, out: BTreeMap::new(), told: Told::default() }
     }
 

@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use roamd::wire::proto::{CreateGroup, client_frame::Body, send::To, server_frame::Body as Said};
+use roamd::wire::proto::{send::To, server_frame::Body as Said};
 use tokio::task::JoinSet;
 
 use crate::{
@@ -39,22 +39,7 @@ const SETTINGS: &[(&str, &str)] = &[
 
 async fn create(link: &mut Link, group: usize) -> To {
     let id = format!("group{group}");
-    link.say(Body::CreateGroup(CreateGroup {
-        client_request_id: 1,
-        conversation_id: id.clone(),
-        title: "readers".into(),
-        user_ids: (0..GROUP).map(|member| format!("reader{group}x{member}")).collect(),
-        history_policy: 1,
-        ..CreateGroup::default()
-    }));
-    link.flush().await.unwrap();
-    loop {
-        match link.next().await.unwrap().body {
-            Some(Said::GroupCreated(_)) => break,
-            Some(Said::Error(error)) => panic!("{error:?}"),
-            _ => {}
-        }
-    }
+    link.create(&id, (0..GROUP).map(|member| format!("reader{group}x{member}"))).await;
     To::ConversationId(id)
 }
 

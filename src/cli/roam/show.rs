@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use crate::{
     cli::output::{Fields, Output, harmless},
+    time::Timestamp,
     wire::proto,
 };
 
@@ -140,23 +141,7 @@ pub(super) fn conversation(conversation: &proto::Conversation) -> Fields {
 
 /// `2026-01-31 12:34:56` in UTC.
 pub(super) fn time(millis: u64) -> String {
-    let (days, second) = (millis / 86_400_000, millis / 1000 % 86_400);
-    let (year, month, day) = date(days);
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")
-}
-
-/// The date so many days after 1970-01-01: years are counted from 1 March of year 0, so that a leap
-/// day is the last of its year.
-fn date(days: u64) -> (u64, u64, u64) {
-    let days = days + 719_468;
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    (era * 400 + year + u64::from(month <= 2), month, day)
+    Timestamp::from_millis(millis).utc()
 }
 
 pub(super) fn hex(bytes: &[u8]) -> String {
@@ -166,15 +151,6 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_are_those_of_the_calendar() {
-        assert_eq!(time(0), "1970-01-01 00:00:00");
-        assert_eq!(time(951_782_399_999), "2000-02-28 23:59:59");
-        assert_eq!(time(951_782_400_000), "2000-02-29 00:00:00");
-        assert_eq!(time(1_767_225_600_000), "2026-01-01 00:00:00");
-        assert_eq!(time(4_107_542_400_000), "2100-03-01 00:00:00");
-    }
 
     #[test]
     fn what_is_no_text_is_counted_and_kept_for_programs() {

@@ -1,6 +1,6 @@
 //! Figures in the words of people: three digits and a unit that fits; and text of others made harmless.
 
-use crate::cli::output::harmless;
+use crate::{cli::output::harmless, time::Timestamp};
 
 /// What a number counts, and so how it is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,18 +119,7 @@ pub fn clock(seconds: f64) -> String {
 /// A moment in UTC, to the second.
 #[must_use]
 pub fn moment(unix_ms: u64) -> String {
-    let seconds = unix_ms / 1000;
-    // Days are counted in years that begin in March, so that the leap day is the last.
-    let days = seconds / 86_400 + 719_468;
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = year + era * 400 + u64::from(month <= 2);
-    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
+    format!("{} UTC", Timestamp::from_millis(unix_ms).utc())
 }
 
 /// Text of others for HTML, between tags or in quotes.
@@ -217,13 +206,6 @@ mod tests {
         assert_eq!(clock(45.0), "45 s");
         assert_eq!(clock(90.0), "1:30 min");
         assert_eq!(clock(7384.0), "2:03:04 h");
-    }
-
-    #[test]
-    fn moments_are_of_the_calendar() {
-        assert_eq!(moment(0), "1970-01-01 00:00:00 UTC");
-        assert_eq!(moment(951_782_400_000), "2000-02-29 00:00:00 UTC");
-        assert_eq!(moment(1_798_761_599_999), "2026-12-31 23:59:59 UTC");
     }
 
     #[test]
