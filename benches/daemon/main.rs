@@ -11,6 +11,7 @@
 //! --full        the sizes of docs/performance.md
 //! --syscalls    count system calls (needs perf)
 //! --targets     every target, met or missed
+//! --plot FILE   the scenario `growth` as a picture (SVG)
 //! ```
 //!
 //! `ROAMD_BENCH_DIR` chooses the disk; `ROAMD_BENCH_DAEMON` another binary, to compare two.
@@ -26,6 +27,7 @@ mod figures;
 mod floor;
 mod link;
 mod load;
+mod plot;
 mod relay;
 mod scan;
 mod scenarios;
@@ -60,6 +62,9 @@ struct Options {
     /// Every target, met or missed.
     #[arg(long)]
     targets: bool,
+    /// Write the scenario `growth` as a picture (SVG) to this file.
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
     /// Said by cargo.
     #[arg(long, hide = true)]
     bench: bool,
@@ -109,6 +114,9 @@ fn main() {
         }
         let figures = figures::gather(outcomes);
         figures::print(&figures);
+        if let (Some(file), Some(picture)) = (&options.plot, plot::draw(&figures)) {
+            std::fs::write(file, picture).expect("a file");
+        }
         found.insert(scenario.name, figures);
     }
     if options.targets && !options.list {
