@@ -45,6 +45,17 @@ pub(super) struct Arrivals {
     pub(super) give_way: bool,
 }
 
+/// Connections to be woken when this is dropped: each once for all that has come in for it meanwhile, so
+/// that it goes out together.
+#[derive(Debug, Default)]
+pub(super) struct Wakes(Vec<Waker>);
+
+impl Drop for Wakes {
+    fn drop(&mut self) {
+        self.0.drain(..).for_each(Waker::wake);
+    }
+}
+
 /// What comes in for some.
 #[derive(Debug, Default)]
 pub(super) struct Other {
@@ -73,8 +84,8 @@ impl Feed {
         Arc::default()
     }
 
-    pub(super) fn answer(&self, number: u64, answer: Answer) {
-        self.put(|arrivals| {
+    pub(super) fn answer(&self, wakes: &mut Wakes, number: u64, answer: Answer) {
+        self.put_with(wakes, |arrivals| {
             if let Answer::CaughtUp { .. } = answer {
                 // The answer tells how far large conversations go, and what the total is.
                 if let Some(other) = &mut arrivals.other {
@@ -86,8 +97,8 @@ impl Feed {
         });
     }
 
-    pub(super) fn large(&self, sign: &LargeSign) {
-        self.put(|arrivals| {
+    pub(super) fn large(&self, wakes: &mut Wakes, sign: &LargeSign) {
+        self.put_with(wakes, |arrivals| {
             let large = &mut arrivals.other.get_or_insert_default().large;
             let signs = large.entry(sign.at().conversation.clone()).or_default();
             match (signs.last_mut(), sign) {
@@ -102,22 +113,22 @@ impl Feed {
         });
     }
 
-    pub(super) fn total(&self, total: u64, position: InboxSeq) {
-        self.put(|arrivals| arrivals.total = Some((total, position)));
+    pub(super) fn total(&self, wakes: &mut Wakes, total: u64, position: InboxSeq) {
+        self.put_with(wakes, |arrivals| arrivals.total = Some((total, position)));
     }
 
-    pub(super) fn grow(&self, head: InboxSeq) {
-        self.put(|arrivals| arrivals.head = arrivals.head.max(Some(head)));
+    pub(super) fn grow(&self, wakes: &mut Wakes, head: InboxSeq) {
+        self.put_with(wakes, |arrivals| arrivals.head = arrivals.head.max(Some(head)));
     }
 
-    pub(super) fn end(&self, reason: GoAwayReason) {
-        self.put(|arrivals| arrivals.end = Some(reason));
+    pub(super) fn end(&self, wakes: &mut Wakes, reason: GoAwayReason) {
+        self.put_with(wakes, |arrivals| arrivals.end = Some(reason));
     }
 
     /// Says whether an older push had to give way.
-    pub(super) fn push(&self, push: Reply) -> bool {
+    pub(super) fn push(&self, wakes: &mut Wakes, push: Reply) -> bool {
         let mut full = false;
-        self.put(|arrivals| {
+        self.put_with(wakes, |arrivals| {
             let pushes = &mut arrivals.other.get_or_insert_default().pushes;
             full = pushes.len() >= PUSHES_MAX;
             if full {
@@ -128,8 +139,10 @@ impl Feed {
         full
     }
 
-    pub(super) fn presence(&self, changes: PresenceChanges) {
-        self.put(|arrivals| arrivals.other.get_or_insert_default().presence.extend(changes));
+    pub(super) fn presence(&self, wakes: &mut Wakes, changes: PresenceChanges) {
+        self.put_with(wakes, |arrivals| {
+            arrivals.other.get_or_insert_default().presence.extend(changes)
+        });
     }
 
     /// What waits of this user is void.
@@ -152,15 +165,14 @@ impl Feed {
     }
 
     fn put(&self, change: impl FnOnce(&mut Arrivals)) {
-        let connection = {
-            let mut waiting = self.0.lock();
-            change(&mut waiting.arrivals);
-            waiting.arrived = true;
-            waiting.connection.take()
-        };
-        if let Some(connection) = connection {
-            connection.wake();
-        }
+        self.put_with(&mut Wakes::default(), change);
+    }
+
+    fn put_with(&self, wakes: &mut Wakes, change: impl FnOnce(&mut Arrivals)) {
+        let mut waiting = self.0.lock();
+        change(&mut waiting.arrivals);
+        waiting.arrived = true;
+        wakes.0.extend(waiting.connection.take());
     }
 
     /// Whether something has come in; if not, the connection is woken when it does.

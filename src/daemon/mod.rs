@@ -1,7 +1,7 @@
 //! The daemon: accepts connections, gives each a session, and the engine to all.
 //!
 //! One task per connection ([`connection`]), one thread for the engine ([`writer`]), one behind the
-//! store, a few for the push hook ([`hook`]). They meet in feeds and in one bounded channel; nothing else is shared but the store's
+//! store, a few for the push hook ([`hook`]). They meet in feeds and in one bounded [`queue`]; nothing else is shared but the store's
 //! reader.
 
 mod admission;
@@ -13,6 +13,7 @@ mod feed;
 mod hook;
 mod pace;
 mod peer;
+mod queue;
 mod reload;
 mod stream;
 mod tls;

@@ -14,9 +14,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
+use crossbeam_channel::{Sender, TrySendError};
 
-use super::{directory::Directory, feed::Feed, pace::Pace};
+use super::{
+    directory::Directory,
+    feed::{Feed, Wakes},
+    pace::Pace,
+    queue::{self, Giver, Next, Taker},
+};
 use crate::{
     clock::Clock,
     engine::{Answer, Caller, Command, Engine, LargeNotice, Sign},
@@ -41,6 +46,7 @@ const BATCH_BYTES_MAX: usize = 4 << 20;
 /// How long to wait before a full disk is tried again.
 const FULL_DISK_PAUSE: Duration = Duration::from_millis(500);
 
+#[derive(Debug)]
 enum Task {
     Do {
         feed: Arc<Feed>,
@@ -59,7 +65,7 @@ enum Task {
 /// The way in. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct Submitter {
-    tasks: Sender<Task>,
+    tasks: Giver<Task>,
     waiting_bytes: Arc<AtomicUsize>,
     pace: Arc<Pace>,
     waiting_time: Duration,
@@ -93,33 +99,32 @@ impl Submitter {
         let feed = Arc::clone(feed);
         self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
         let since = Instant::now();
-        match self.tasks.try_send(Task::Do { feed, number, caller, command, bytes, since }) {
-            Ok(()) => Ok(()),
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+        self.tasks.try_give(Task::Do { feed, number, caller, command, bytes, since }).map_err(
+            |queue::Full| {
                 self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
-                Err(Overloaded)
-            }
-        }
+                Overloaded
+            },
+        )
     }
 
-    /// A session is over. Waits for room: this must not be lost.
+    /// A session is over. Never refused: this must not be lost, and there are no more than sessions.
     pub(super) fn detach(&self, caller: Caller) {
-        let _ = self.tasks.send(Task::Detach(caller));
+        self.tasks.give(Task::Detach(caller));
     }
 
-    /// What became of a push job. Waits for room; when the thread has ended nobody wants to know.
+    /// What became of a push job. Never refused: there are no more than jobs that are out.
     pub(super) fn settle(&self, outcome: Outcome) {
-        let _ = self.tasks.send(Task::Settle(outcome));
+        self.tasks.give(Task::Settle(outcome));
     }
 
-    /// From now on these are the limits. Waits for room.
+    /// From now on these are the limits.
     pub(super) fn limit(&self, limits: Limits) {
-        let _ = self.tasks.send(Task::Limit(Box::new(limits)));
+        self.tasks.give(Task::Limit(Box::new(limits)));
     }
 
     /// Everything before this is done, written and answered; then the thread ends.
     pub(super) fn finish(&self) {
-        let _ = self.tasks.send(Task::Finish);
+        self.tasks.give(Task::Finish);
     }
 }
 
@@ -133,7 +138,7 @@ pub(super) fn start(
     waiting_time: Duration,
     on_end: impl FnOnce() + Send + 'static,
 ) -> std::io::Result<(Submitter, JoinHandle<Result<Writer, StoreError>>)> {
-    let (tasks, waiting) = crossbeam_channel::bounded(WAITING_MAX);
+    let (tasks, mut waiting) = queue::bounded(WAITING_MAX);
     let waiting_bytes = Arc::new(AtomicUsize::new(0));
     let pace = Arc::new(Pace::default());
     let (in_bytes, in_time) = (Arc::clone(&waiting_bytes), Arc::clone(&pace));
@@ -152,7 +157,7 @@ pub(super) fn start(
         };
         // Also when it panics: the daemon must not go on without its writer.
         let _ended = OnEnd(Some(on_end));
-        let outcome = thread.run(&waiting);
+        let outcome = thread.run(&mut waiting);
         if thread.dropped_pushes > 0 {
             tracing::info!(
                 dropped = thread.dropped_pushes,
@@ -206,7 +211,7 @@ struct Held {
 }
 
 impl Thread {
-    fn run(&mut self, waiting: &Receiver<Task>) -> Result<(), StoreError> {
+    fn run(&mut self, waiting: &mut Taker<Task>) -> Result<(), StoreError> {
         loop {
             let mut held = Held::default();
             let first = self.first(waiting);
@@ -220,7 +225,7 @@ impl Thread {
             while count < BATCH_COMMANDS_MAX
                 && self.engine.staged_bytes() < BATCH_BYTES_MAX
                 && !held.finish
-                && let Ok(task) = waiting.try_recv()
+                && let Some(task) = waiting.try_take()
             {
                 self.task(task, &mut held)?;
                 count += 1;
@@ -251,7 +256,7 @@ impl Thread {
     }
 
     /// The next task; none when a timer is due first.
-    fn first(&self, waiting: &Receiver<Task>) -> Option<Task> {
+    fn first(&self, waiting: &mut Taker<Task>) -> Option<Task> {
         let idle = Duration::from_secs(1);
         let wait = match self.engine.deadline() {
             Some(deadline) => deadline.saturating_duration_since(self.clock.now().mono).min(idle),
@@ -260,10 +265,10 @@ impl Thread {
         if waiting.is_empty() {
             self.pace.waited(Duration::ZERO);
         }
-        match waiting.recv_timeout(wait) {
-            Ok(task) => Some(task),
-            Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => Some(Task::Finish),
+        match waiting.take(wait) {
+            Next::Task(task) => Some(task),
+            Next::Nothing => None,
+            Next::Over => Some(Task::Finish),
         }
     }
 
@@ -302,7 +307,7 @@ impl Thread {
         displaced: Vec<Arc<Feed>>,
     ) -> Result<Duration, StoreError> {
         if planted::is(Bug::AckBeforeSync) {
-            self.hand_out(std::mem::take(&mut due));
+            self.hand_out(&mut Wakes::default(), std::mem::take(&mut due));
         }
         let began = Instant::now();
         let effects = loop {
@@ -317,25 +322,26 @@ impl Thread {
             }
         };
         let flush = began.elapsed();
+        let wakes = &mut Wakes::default();
         for feed in displaced {
-            feed.end(GoAwayReason::Replaced);
+            feed.end(wakes, GoAwayReason::Replaced);
         }
         for (user, session, followed) in effects.unfollowed {
             self.directory.session(&user, session).for_each(|feed| feed.unfollow(&followed));
         }
-        self.hand_out(due);
+        self.hand_out(wakes, due);
         // Before the inboxes: what came from a large conversation goes before the entry that it no
         // longer is one.
-        self.tell_large(effects.large);
+        self.tell_large(wakes, effects.large);
         for (user, (total, position)) in effects.totals {
-            self.directory.feeds(&user).for_each(|feed| feed.total(total, position));
+            self.directory.feeds(&user).for_each(|feed| feed.total(wakes, total, position));
         }
         for sign in effects.signs {
-            self.sign(sign);
+            self.sign(wakes, sign);
         }
         for ((user, session), changes) in effects.presence {
             if let Some(feed) = self.directory.session(&user, session).next() {
-                feed.presence(changes);
+                feed.presence(wakes, changes);
             }
         }
         for job in effects.jobs {
@@ -354,52 +360,55 @@ impl Thread {
             }
             let bounds = self.reader.bounds(&LogKey::inbox(&user))?;
             let (_, head) = inbox::kept(bounds, u64::MAX);
-            online.for_each(|feed| feed.grow(InboxSeq::new(head.number())));
+            online.for_each(|feed| feed.grow(wakes, InboxSeq::new(head.number())));
         }
         Ok(flush)
     }
 
-    fn hand_out(&self, due: Vec<Due>) {
+    fn hand_out(&self, wakes: &mut Wakes, due: Vec<Due>) {
         for due in due {
             match due {
-                Due::Answer(feed, number, answer) => feed.answer(number, answer),
-                Due::Large(notices) => self.tell_large(notices),
+                Due::Answer(feed, number, answer) => feed.answer(wakes, number, answer),
+                Due::Large(notices) => self.tell_large(wakes, notices),
             }
         }
     }
 
-    fn tell_large(&self, notices: Vec<LargeNotice>) {
+    fn tell_large(&self, wakes: &mut Wakes, notices: Vec<LargeNotice>) {
         for notice in notices {
             match notice {
                 LargeNotice::User(user, sign) => {
-                    self.directory.feeds(&user).for_each(|feed| feed.large(&sign));
+                    self.directory.feeds(&user).for_each(|feed| feed.large(wakes, &sign));
                 }
                 LargeNotice::All(users, sign) => {
                     for user in users.iter() {
-                        self.directory.feeds(user).for_each(|feed| feed.large(&sign));
+                        self.directory.feeds(user).for_each(|feed| feed.large(wakes, &sign));
                     }
                 }
             }
         }
     }
 
-    fn sign(&mut self, sign: Sign) {
+    fn sign(&mut self, wakes: &mut Wakes, sign: Sign) {
         let mut dropped = 0;
-        let mut push =
-            |feed: &Arc<Feed>, push: &Reply| dropped += u64::from(feed.push(push.clone()));
+        let mut push = |wakes: &mut Wakes, feed: &Arc<Feed>, push: &Reply| {
+            dropped += u64::from(feed.push(wakes, push.clone()));
+        };
         match sign {
             Sign::End(user, session, reason) => {
-                self.directory.session(&user, session).for_each(|feed| feed.end(reason));
+                self.directory.session(&user, session).for_each(|feed| feed.end(wakes, reason));
             }
             Sign::Push(user, Some(session), reply) => {
-                self.directory.session(&user, session).for_each(|feed| push(feed, &reply));
+                let online = self.directory.session(&user, session);
+                online.for_each(|feed| push(wakes, feed, &reply));
             }
             Sign::Push(user, None, reply) => {
-                self.directory.feeds(&user).for_each(|feed| push(feed, &reply));
+                self.directory.feeds(&user).for_each(|feed| push(wakes, feed, &reply));
             }
             Sign::Spread(users, but, reply) => {
                 for user in users {
-                    self.directory.feeds_but(&user, but).for_each(|feed| push(feed, &reply));
+                    let online = self.directory.feeds_but(&user, but);
+                    online.for_each(|feed| push(wakes, feed, &reply));
                 }
             }
         }
