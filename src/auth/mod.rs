@@ -15,6 +15,7 @@ mod ring;
 mod scope;
 #[cfg(test)]
 mod tests;
+mod verified;
 
 pub use files::{KEY_FOLDER, SECRET_BYTES_MAX, secret_file};
 pub use key::{Algorithm, Key, KeyError, KeyMark, SECRET_BYTES_MIN, SHARED_SECRET_KID};

@@ -72,9 +72,28 @@ fn expires_to_the_millisecond() {
 }
 
 #[test]
+fn a_token_that_was_shown_before_ends_with_its_key() {
+    let (stays, goes) = (pem(), pem());
+    let first = || Key::ed25519("a", &stays).unwrap();
+    let ring = KeyRing::new([first(), Key::ed25519("b", &goes).unwrap()]).unwrap();
+    let token = mint(&ring);
+    let claims = ring.verify(&token, NOW);
+    assert_eq!(ring.clone().verify(&token, NOW), claims);
+    for later in [vec![first()], vec![first(), key("b")], vec![key("a"), key("b")]] {
+        let later = KeyRing::new(later).unwrap();
+        assert_eq!(later.verify(&token, NOW), Err(AuthError::Invalid));
+        assert_eq!(later.verify(&token, NOW), Err(AuthError::Invalid));
+    }
+    assert_eq!(ring.verify(&token, NOW), claims);
+}
+
+#[test]
 fn every_changed_byte_is_noticed() {
     let ring = KeyRing::new([key("k"), Key::hs256(SECRET).unwrap()]).unwrap();
     let token = mint(&ring);
+    // Also when the token itself was shown before.
+    assert_eq!(ring.verify(&token, NOW), ring.verify(&token, NOW));
+    assert!(ring.verify(&token, NOW).is_ok());
     for at in 0..token.len() {
         for by in ["", "A", "B", ".", "é"] {
             let changed = [&token[..at], by, &token[at + 1..]].concat();
@@ -287,7 +306,7 @@ fn debug_shows_no_secret() {
         KeyRing::new([Key::ed25519("k", &pem).unwrap(), Key::hs256(SECRET).unwrap()]).unwrap();
     assert_eq!(
         format!("{ring:?}"),
-        r#"KeyRing { keys: {"hs256": Key(hs256 Hs256), "k": Key(k EdDsa)} }"#
+        r#"KeyRing { keys: {"hs256": Key(hs256 Hs256), "k": Key(k EdDsa)}, verified: Verified { .. } }"#
     );
 }
 

@@ -33,6 +33,7 @@ use std::{
 use bytes::BytesMut;
 use parking_lot::{Mutex, RwLock};
 use rustls::ServerConfig;
+use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     sync::{Notify, Semaphore},
@@ -44,6 +45,7 @@ use self::{
     connection::Connection,
     control::Control,
     hook::Posts,
+    peer::Expected,
     stream::Stream,
     tls::Shown,
     writer::Submitter,
@@ -173,13 +175,14 @@ impl Daemon {
     /// # Errors
     /// [`DaemonError`] says what is in the way.
     pub fn start(config: DaemonConfig) -> Result<Self, DaemonError> {
-        let plain = config.listen.map(|address| Listener::open(address, None)).transpose()?;
+        let open = |address, tls| Listener::open(address, tls, &config.limits);
+        let plain = config.listen.map(|address| open(address, None)).transpose()?;
         let (tls, shown) = match config.tls {
             None => (None, None),
             Some(TlsListen { address, certificate }) => {
                 let shown = Shown::new(certificate);
                 let settings = tls::settings(Arc::clone(&shown)).map_err(DaemonError::Tls)?;
-                (Some(Listener::open(address, Some(settings))?), Some(shown))
+                (Some(open(address, Some(settings))?), Some(shown))
             }
         };
         if plain.is_none() && tls.is_none() {
@@ -324,10 +327,12 @@ impl Daemon {
     /// Never ends.
     async fn accept(&self, listener: Option<&Listener>) {
         let Some(listener) = listener else { return std::future::pending().await };
-        let mut fails = false;
+        let (mut fails, mut expected) = (false, listener.expected);
         loop {
             match listener.socket.accept().await {
                 Ok((socket, peer)) => {
+                    let (from, to) = (SockRef::from(&listener.socket), SockRef::from(&socket));
+                    expected.of_connection(from, to, &self.shared.context().limits);
                     if std::mem::take(&mut fails) {
                         tracing::info!("connections are accepted again");
                     }
@@ -344,7 +349,6 @@ impl Daemon {
     }
 
     async fn admit(&self, socket: TcpStream, peer: SocketAddr, tls: Option<&Arc<ServerConfig>>) {
-        let _ = peer::expect_life(&socket, &self.shared.context().limits);
         let stream = match tls {
             None => Stream::Plain(socket),
             Some(tls) => match Stream::tls(socket, Arc::clone(tls)) {
@@ -411,22 +415,33 @@ struct Listener {
     address: SocketAddr,
     /// None = plain.
     tls: Option<Arc<ServerConfig>>,
+    expected: Expected,
 }
 
 impl Listener {
-    fn open(address: SocketAddr, tls: Option<Arc<ServerConfig>>) -> Result<Self, DaemonError> {
+    fn open(
+        address: SocketAddr,
+        tls: Option<Arc<ServerConfig>>,
+        limits: &Limits,
+    ) -> Result<Self, DaemonError> {
         let failed = |source| DaemonError::Listen { address, source };
-        let socket = listen(address).map_err(failed)?;
+        let mut expected = Expected::default();
+        let socket = listen(address, limits, &mut expected).map_err(failed)?;
         let address = socket.local_addr().map_err(failed)?;
-        Ok(Self { socket, address, tls })
+        Ok(Self { socket, address, tls, expected })
     }
 }
 
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+fn listen(
+    address: SocketAddr,
+    limits: &Limits,
+    expected: &mut Expected,
+) -> io::Result<TcpListener> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
+    expected.tell(SockRef::from(&socket), limits);
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
