@@ -45,7 +45,7 @@ impl Session {
     /// The engine cannot take a command: too much waits.
     pub fn handle_overloaded(&mut self, number: u64) {
         let needed = match self.state {
-            State::Streaming => self.stream.is_asking(),
+            State::Attaching | State::Streaming => self.stream.is_asking(),
             State::Resuming(by, _) => by == OWN,
             // Whoever leaves waits for what is due, and for nothing of this.
             _ => false,

@@ -71,6 +71,9 @@ impl Session {
             self.large.get_or_insert_default().begin(&hello.cursors);
         }
         self.stream.start(self.stream_limits(), hello.resume.map_or(InboxSeq::ZERO, |at| at.seq));
+        if hello.resume.is_some() {
+            self.stream.ask_ahead();
+        }
         let missed_entries = hello.limits.missed_entries;
         let platform = hello.platform;
         let (resume, background, issued) = (hello.resume, hello.background, claims.issued);
@@ -141,6 +144,7 @@ impl Session {
     fn too_long(&mut self, req_id: u64, compared: Compared) {
         let Verdict::TooLong(reason) = compared.verdict else { return };
         self.state = State::TooLong;
+        self.stream.asks_no_more();
         self.say(
             req_id,
             Reply::TooLong {

@@ -439,6 +439,7 @@ impl Session {
     fn advance(&mut self) {
         match self.state {
             State::Streaming => self.go_on(),
+            State::Attaching if self.stream.asks_ahead() => self.submit_own(Command::CaughtUp),
             State::Ending(reason) if self.outstanding.is_empty() => {
                 self.close(reason);
             }

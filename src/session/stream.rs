@@ -2,7 +2,8 @@
 //!
 //! `acked ≤ sent ≤ head`. While more is un-acked than agreed, nothing is read; the session then
 //! counts as catching up and is told CaughtUp again. The state that CaughtUp tells is asked for when
-//! the stream has reached the head, and told when the stream stands exactly at its position.
+//! the stream has reached the head, and told when the stream stands exactly at its position. A device
+//! that goes on from its copy is spared a turn: the state is asked for behind its Hello already.
 
 use std::collections::VecDeque;
 
@@ -36,6 +37,8 @@ enum Phase {
     /// Owes a backlog and then CaughtUp.
     #[default]
     CatchUp,
+    /// The same, and is to ask for the state before it reads anything.
+    Ahead,
     /// Has asked for the state at the head.
     Asked,
     /// Tells the state when it stands there.
@@ -60,6 +63,27 @@ impl Stream {
     /// Starts over after `at`.
     pub(super) fn start(&mut self, limits: ClientLimits, at: InboxSeq) {
         *self = Self { limits, sent: at, acked: at, head: at, ..Self::default() };
+    }
+
+    /// The state that is told will be that at the moment of the Hello.
+    pub(super) fn ask_ahead(&mut self) {
+        self.phase = Phase::Ahead;
+    }
+
+    /// Whether the state is to be asked for now; once.
+    pub(super) fn asks_ahead(&mut self) -> bool {
+        let ahead = matches!(self.phase, Phase::Ahead);
+        if ahead {
+            self.phase = Phase::Asked;
+        }
+        ahead
+    }
+
+    /// The state that was asked for is not to be told.
+    pub(super) fn asks_no_more(&mut self) {
+        if self.is_asking() {
+            self.phase = Phase::CatchUp;
+        }
     }
 
     /// The last entry sent.
@@ -93,7 +117,7 @@ impl Stream {
         match self.phase {
             Phase::Live => Some(true),
             Phase::Told(..) => Some(false),
-            Phase::CatchUp | Phase::Asked => None,
+            Phase::CatchUp | Phase::Ahead | Phase::Asked => None,
         }
     }
 
@@ -123,7 +147,7 @@ impl Stream {
             _ => self.head,
         };
         if self.sent >= upto {
-            if let Phase::CatchUp = self.phase {
+            if let Phase::CatchUp | Phase::Ahead = self.phase {
                 self.phase = Phase::Asked;
                 return Some(Step::AskState);
             }

@@ -113,6 +113,94 @@ fn a_stream_that_cannot_go_on_ends() {
     assert_eq!(outputs(&mut session), ["0: OVERLOADED, fatal", "close"]);
 }
 
+/// A session of a device that goes on from entry 5, whose Hello and question for the state were taken.
+fn going_on() -> Session {
+    let (context, token) = context();
+    let mut session = Session::new(context, SessionId::new(1), now());
+    let Request::Hello(mut hello) = hello(&token, 1) else { panic!("no Hello") };
+    hello.resume = Some(Position { epoch: Epoch::new(1), seq: InboxSeq::new(5) });
+    session.handle_frame(now(), incoming(1, Request::Hello(hello)));
+    assert!(matches!(session.poll_output(), Some(Output::Submit(1, _, Command::Attach { .. }))));
+    assert!(matches!(session.poll_output(), Some(Output::Submit(0, _, Command::CaughtUp))));
+    assert!(session.poll_output().is_none(), "once");
+    session
+}
+
+fn state(seq: u64) -> Answer {
+    Answer::CaughtUp {
+        large: Vec::new(),
+        seq: InboxSeq::new(seq),
+        unread_total: 0,
+        changed: Vec::new(),
+        complete: true,
+    }
+}
+
+fn verdict_at(head: u64, verdict: Verdict) -> Answer {
+    let Answer::Attached(mut at) = compared(verdict) else { panic!("not attached") };
+    at.head = InboxSeq::new(head);
+    Answer::Attached(at)
+}
+
+#[test]
+fn a_device_that_goes_on_is_told_the_state_of_its_hello() {
+    let mut session = going_on();
+    session.handle_answer(now(), 1, verdict_at(5, Verdict::UpToDate));
+    session.handle_answer(now(), 0, state(5));
+    assert_eq!(outputs(&mut session), ["1: Welcome", "0: CaughtUp"]);
+
+    let mut session = going_on();
+    session.handle_answer(now(), 1, verdict_at(7, Verdict::CatchUp));
+    assert_eq!(outputs(&mut session), ["1: Welcome"], "nothing before the state is there");
+    session.handle_answer(now(), 0, state(7));
+    // What comes meanwhile comes after.
+    session.handle_head(InboxSeq::new(9));
+    for (upto, said) in [(7, &["0: SyncBatch", "0: CaughtUp"][..]), (9, &["0: SyncBatch"])] {
+        let Some(Output::Read { upto: to, .. }) = session.poll_output() else { panic!("no read") };
+        assert_eq!(to.number(), upto);
+        let hole = EntryView::Hole { time: WALL, detail: "" };
+        session.handle_batch(vec![hole; 2], 10);
+        let mut heard: Vec<_> = (0..said.len()).map(|_| session.poll_output()).collect();
+        let frame = |output: Option<Output>| match output {
+            Some(Output::Frame(0, Reply::SyncBatch(_))) => "0: SyncBatch",
+            Some(Output::Frame(0, Reply::CaughtUp { .. })) => "0: CaughtUp",
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(heard.drain(..).map(frame).collect::<Vec<_>>(), said);
+    }
+    assert!(session.poll_output().is_none());
+}
+
+/// What was asked for behind a Hello is not told to a device that is sent away to list everything.
+#[test]
+fn a_state_is_void_when_the_device_is_too_far_behind() {
+    let mut session = going_on();
+    session.handle_answer(now(), 1, verdict_at(9, Verdict::TooLong(TooLongReason::Trimmed)));
+    session.handle_answer(now(), 0, state(9));
+    assert_eq!(outputs(&mut session), ["1: Welcome", "0: TooLong"]);
+    let at = Position { epoch: Epoch::new(1), seq: InboxSeq::new(9) };
+    session.handle_frame(now(), incoming(2, Request::Resume(at)));
+    assert_eq!(
+        outputs(&mut session),
+        ["submit 2 Resume(Position { epoch: Epoch(1), seq: InboxSeq(9) })"]
+    );
+    let Answer::Attached(at) = verdict_at(9, Verdict::UpToDate) else { panic!("not attached") };
+    session.handle_answer(now(), 2, Answer::Resumed(at));
+    assert_eq!(
+        outputs(&mut session),
+        ["2: Resumed", "submit 0 Cursor(InboxSeq(9))", "submit 0 CaughtUp"]
+    );
+    session.handle_answer(now(), 0, state(9));
+    assert_eq!(outputs(&mut session), ["0: CaughtUp"]);
+}
+
+#[test]
+fn a_question_behind_a_hello_that_is_not_taken_ends_the_connection() {
+    let mut session = going_on();
+    session.handle_overloaded(0);
+    assert_eq!(outputs(&mut session), ["0: OVERLOADED, fatal", "close"]);
+}
+
 #[test]
 fn a_hello_that_is_not_taken_ends_the_connection() {
     let (context, token) = context();
