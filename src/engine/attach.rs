@@ -5,7 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hashbrown::HashSet;
 
-use super::{Answer, Caller, Compared, Engine, Now, Stop, full::when_there_is_room, refuse};
+use super::{
+    Answer, Caller, Compared, Engine, Now, Stop, counts::UserCounts, full::when_there_is_room,
+    refuse,
+};
 use crate::{
     id::{DeviceId, UserId},
     inbox::{self, Device},
@@ -151,17 +154,19 @@ impl Engine {
             cursor,
             verdict,
             snapshot: Bytes::copy_from_slice(&head.number().to_be_bytes()),
-            unread_total: self.unread_of_all(&caller.user)?.0,
+            unread_total: self.counted(&caller.user, UserCounts::total)?,
             last_client_id: sent::last_client_id(&self.writer, &caller.user, &caller.device)?,
         })
     }
 
     /// The state at the head of the inbox, for CaughtUp.
     pub(super) fn caught_up(&mut self, caller: &Caller) -> Result<Answer, Stop> {
-        let (unread_total, mut changed) = self.unread_of_all(&caller.user)?;
-        self.note_counts(&caller.user, &changed);
-        let complete = changed.len() <= CAUGHT_UP_CONVERSATIONS_MAX;
-        changed.truncate(CAUGHT_UP_CONVERSATIONS_MAX);
+        let (unread_total, changed, complete) = self.counted(&caller.user, |counted| {
+            let unread = counted.unread();
+            let complete = unread.len() <= CAUGHT_UP_CONVERSATIONS_MAX;
+            let newest = unread.take(CAUGHT_UP_CONVERSATIONS_MAX).cloned().collect();
+            (counted.total(), newest, complete)
+        })?;
         Ok(Answer::CaughtUp {
             seq: self.position(caller)?,
             unread_total,

@@ -3,6 +3,7 @@
 
 use super::{
     Answer, Caller, Engine, Now, Stop,
+    counts::UserCounts,
     held::{About, Topic},
     not_found, open,
 };
@@ -67,7 +68,7 @@ impl Engine {
             self.write_own(now, user, id, own, commit, &about)?;
             self.push_read(now, user, id, read_seq)?;
         }
-        let unread_total = self.unread_of_all(user)?.0;
+        let unread_total = self.counted(user, UserCounts::total)?;
         Ok(Answer::Reply(Reply::MarkRead { read_seq, unread, unread_total }))
     }
 
@@ -197,7 +198,10 @@ impl Engine {
 
     /// Makes up for entries about this user's state that a crash kept from being written.
     pub(super) fn make_up_for(&mut self, now: Now, user: &UserId) -> Result<(), StoreError> {
-        for (id, own) in self.memberships(user)? {
+        let untold: Vec<ConversationId> =
+            self.counted(user, |counted| counted.untold().cloned().collect())?;
+        for id in untold {
+            let Some(own) = open::membership(&self.writer, user, &id)? else { continue };
             let untold = |about: &About| {
                 let topic = (user.clone(), id.clone(), *about);
                 is_untold(&own, *about) && !self.held.is_silent(&topic)
@@ -210,6 +214,11 @@ impl Engine {
         }
         self.make_up_for_preferences(now, user)
     }
+}
+
+/// Whether anything of a user's row was never told.
+pub(super) fn has_untold(own: &Membership) -> bool {
+    is_untold(own, About::Read) || is_untold(own, About::PeerRead)
 }
 
 /// Whether something of a user's row was never told.

@@ -16,6 +16,7 @@
 mod attach;
 mod clock;
 mod command;
+mod counts;
 mod devices;
 mod effects;
 mod full;
@@ -47,6 +48,7 @@ use hashbrown::HashMap;
 
 use self::{
     clock::KnownTime,
+    counts::Counts,
     full::{Full, when_there_is_room},
     held::HeldBack,
     large::Large,
@@ -123,6 +125,7 @@ pub struct Engine {
     limits: Limits,
     clock: KnownTime,
     cache: Cache,
+    counts: Counts,
     cursors: HashMap<(UserId, DeviceId), InboxSeq>,
     /// When devices that have gone since were there last; written with the cursors.
     seen: HashMap<(UserId, DeviceId), Timestamp>,
@@ -153,6 +156,7 @@ impl Engine {
             limits,
             clock,
             cache: Cache::default(),
+            counts: Counts::default(),
             cursors: HashMap::new(),
             seen: HashMap::new(),
             presence: Presence::default(),
@@ -191,6 +195,7 @@ impl Engine {
         if matches!(outcome, Err(Stop::Store(StoreError::Conflict))) {
             // Something cached was out of date. Look again, once.
             self.cache = Cache::default();
+            self.counts.begin_anew();
             self.pushes.look_again();
             self.reserved_ids = self.next_id;
             outcome = self.dispatch(now, caller, command);

@@ -1,7 +1,7 @@
 //! Unread counts: derived from rows that are written anyway, for one conversation or for all of a
 //! user's. Nothing is counted up or down, so nothing can drift.
 
-use std::{cmp::Reverse, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -9,7 +9,6 @@ use super::{Answer, Caller, Engine, Stop, command::Tip, not_found, open};
 use crate::{
     conversation::{Hidden, Membership, Unread, Without},
     id::{ConversationId, UserId},
-    planted::{self, Bug},
     reply::{ConversationUnread, Reply},
     seq::{HistorySeq, MutationSeq},
     store::{
@@ -19,43 +18,20 @@ use crate::{
 };
 
 impl Engine {
-    /// Sum over all of a user's conversations, and those that are not zero, most recent first.
-    pub(super) fn unread_of_all(
-        &mut self,
-        user: &UserId,
-    ) -> Result<(u64, Vec<ConversationUnread>), StoreError> {
-        let mut counts = Vec::new();
-        for (id, own) in self.memberships(user)? {
-            let tip = self.cache.tip(&self.writer, &id)?;
-            let count = self.count(user, &id, &own, tip)?;
-            if count.unread > 0 {
-                // Of what the user may see: the newest message may be one written after it left.
-                counts.push((Reverse(self.activity(&id, &own)?), count));
-            }
-        }
-        counts.sort_by(|a, b| (a.0, &a.1.conversation).cmp(&(b.0, &b.1.conversation)));
-        let mut total = counts.iter().map(|(_, count)| count.unread).sum();
-        if planted::is(Bug::TotalIsNoSum) && counts.len() > 1 {
-            total -= 1;
-        }
-        Ok((total, counts.into_iter().map(|(_, count)| count).collect()))
-    }
-
     pub(super) fn unread(
         &mut self,
         caller: &Caller,
         wanted: &[ConversationId],
         explain: bool,
     ) -> Result<Answer, Stop> {
-        let (total, mut conversations) = self.unread_of_all(&caller.user)?;
-        if !wanted.is_empty() {
-            conversations.clear();
-            for id in wanted {
-                let own =
-                    open::membership(&self.writer, &caller.user, id)?.ok_or_else(not_found)?;
-                let tip = self.cache.tip(&self.writer, id)?;
-                conversations.push(self.count(&caller.user, id, &own, tip)?);
-            }
+        let (total, mut conversations) = self.counted(&caller.user, |counted| {
+            let all = wanted.is_empty().then(|| counted.unread().cloned().collect());
+            (counted.total(), all.unwrap_or_else(Vec::new))
+        })?;
+        for id in wanted {
+            let own = open::membership(&self.writer, &caller.user, id)?.ok_or_else(not_found)?;
+            let tip = self.cache.tip(&self.writer, id)?;
+            conversations.push(self.count(&caller.user, id, &own, tip)?);
         }
         let position = self.position(caller)?;
         Ok(Answer::Reply(Reply::Unread { total, conversations, position, explain }))

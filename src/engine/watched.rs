@@ -107,6 +107,11 @@ impl Watched {
         std::mem::take(&mut self.changed)
     }
 
+    /// Will be asked for once more: nothing was staged since it was taken.
+    pub(super) fn put_back(&mut self, changed: Vec<Changed>) {
+        self.changed = changed;
+    }
+
     pub(super) fn into_inner(self) -> Writer {
         self.writer
     }

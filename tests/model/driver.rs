@@ -212,6 +212,8 @@ impl Driver {
         let now = self.now;
         let mut engine =
             Engine::new(writer, store.epoch(), limits, now).map_err(|e| e.to_string())?;
+        // Few have many conversations here.
+        engine.keep_counts_from(1);
         if let Some(settings) = self.hook.clone() {
             engine.set_push_hook(settings, now).map_err(|e| e.to_string())?;
         }

@@ -196,7 +196,10 @@ impl World {
         let (now, limits) = (self.now, self.model.limits.clone());
         let opened = Store::open(&self.config).and_then(|(store, writer)| {
             let epoch = store.epoch();
-            Ok((store, Engine::new(writer, epoch, limits, now)?))
+            let mut engine = Engine::new(writer, epoch, limits, now)?;
+            // Few have many conversations here: in every other life that is enough.
+            engine.keep_counts_from(if self.commit.is_multiple_of(2) { 1 } else { 32 });
+            Ok((store, engine))
         });
         let (store, engine) = match opened {
             Ok(opened) if !disk::is_dead() => opened,
@@ -578,6 +581,11 @@ impl World {
             }
         }
         self.pass(CONVERGE)?;
+        let waits = |device: &Device| device.app.as_ref().is_some_and(|it| it.retry_at.is_some());
+        if self.devices.iter().any(waits) {
+            // A token of half a minute may have ended just now; its device comes back with another one.
+            self.pass(Duration::from_secs(1))?;
+        }
         self.check()?;
         self.converged(false)?;
         if self.devices.iter().any(|device| device.app.is_some() && device.narrow) {

@@ -107,19 +107,8 @@ impl Engine {
             }
             return Ok(());
         }
-        let mut large = Vec::new();
-        for (id, own) in self.memberships(&caller.user)? {
-            if !own.is_member() || id.is_direct() {
-                continue;
-            }
-            match self.cache.is_large(&self.writer, &id) {
-                Ok(true) => large.push(id),
-                Ok(false) => {}
-                // One damaged row does not keep a user out of everything else.
-                Err(StoreError::Damaged(error)) => tracing::error!(error, %id, "not listened to"),
-                Err(error) => return Err(error),
-            }
-        }
+        let large: Vec<ConversationId> =
+            self.counted(&caller.user, |counted| counted.large().cloned().collect())?;
         let user = User { sessions: vec![caller.session], ..User::default() };
         self.large.users.insert(caller.user.clone(), user);
         for id in large {
@@ -138,6 +127,21 @@ impl Engine {
             }
             self.large.users.remove(&caller.user);
         }
+    }
+
+    /// Whether the user has a session.
+    pub(super) fn hears(&self, user: &UserId) -> bool {
+        self.large.users.contains_key(user)
+    }
+
+    /// Whether the user has a session, and is in a large conversation.
+    pub(super) fn hears_of_large(&self, user: &UserId) -> bool {
+        self.large.users.get(user).is_some_and(|user| user.own.is_some())
+    }
+
+    /// The members of a large conversation that are online; none when there is nobody.
+    pub(super) fn listeners(&self, id: &ConversationId) -> Option<Arc<HashSet<UserId>>> {
+        self.large.listeners.get(id).map(Arc::clone)
     }
 
     /// The ends of the large conversations of a user with a session.
@@ -172,6 +176,14 @@ impl Engine {
     /// up or ask.
     pub(super) fn tell_changes(&mut self, now: Now) -> Result<(), StoreError> {
         let changed = self.writer.take_changed();
+        match self.note_changes(&changed) {
+            // What cannot be noted is not kept.
+            Err(StoreError::Damaged(error)) => {
+                tracing::error!(error, "a change is not told");
+                self.counts.begin_anew();
+            }
+            noted => noted?,
+        }
         if self.large.listeners.is_empty() {
             return Ok(());
         }
@@ -188,13 +200,10 @@ impl Engine {
         match changed {
             Changed::Conversation(key) => {
                 let Some(id) = first_id::<ConversationId>(&key) else { return Ok(()) };
-                match self.large.listeners.get(&id).map(Arc::clone) {
-                    Some(listeners) => {
-                        let end = self.large_end(&id)?;
-                        self.effects.large_grew(&listeners, end);
-                        self.touch_all(now, &listeners, &id);
-                    }
-                    None => self.touch_members(&id)?,
+                if let Some(listeners) = self.listeners(&id) {
+                    let end = self.large_end(&id)?;
+                    self.effects.large_grew(&listeners, end);
+                    self.touch_all(now, &listeners, &id);
                 }
             }
             Changed::OfUser(key) => {
@@ -217,6 +226,10 @@ impl Engine {
         let was = before.is_some_and(|before| before.row.large);
         if !was && !after.row.large {
             return Ok(());
+        }
+        if was != after.row.large {
+            // Also those who are not there.
+            after.members.iter().for_each(|(user, _)| self.counts.touch(user, id));
         }
         let end = LargeCursor { version: after.row.version, ..self.large_end(id)? };
         if was {

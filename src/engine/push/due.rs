@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
-use super::super::{Engine, Now, open};
+use super::super::{Engine, Now, counts::UserCounts, open};
 use crate::{
     history::{Change, Mutated, Mutation},
     limits::{PUSH_RETRY_AFTER_MAX, PUSHES_IN_FLIGHT_MAX, PUSHES_PER_TURN},
@@ -133,7 +133,7 @@ impl Engine {
             provider: target.provider.clone(),
             token: target.token.clone(),
             message,
-            badge: self.unread_of_all(&place.user)?.0,
+            badge: self.counted(&place.user, UserCounts::total)?,
             position: self.next_inbox_seq(&place.user)?.previous(),
         };
         let told = outbox.wanted.unwrap_or(wanted);
