@@ -78,7 +78,7 @@ fn a_late_member_learns_nothing_of_changes_from_before() {
     let page = feed(&mut carol, &id, 0, 0);
     assert_eq!((fed(&page), page.complete), (vec![(3, normal(3, 1, "3a"))], true));
     let items = fetch(&mut carol, &[(&id, 1), (&id, 3), (&id, 2), (&id, 5), ("nowhere", 1)]);
-    let items: Vec<_> = items.iter().map(|item| item.message.as_ref().map(shown)).collect();
+    let items: Vec<_> = items.iter().map(|item| item.message.as_deref().map(shown)).collect();
     assert_eq!(items, [None, Some(normal(3, 1, "3a")), None, None, None]);
 }
 
@@ -120,7 +120,7 @@ fn who_has_left_sees_recalls_and_no_later_edits() {
         assert_eq!(fed(&page), [(2, normal(1, 2, "1b"))]);
         assert_eq!((page.last_mutation_seq, page.complete), (2, true));
         let items = fetch(&mut bob, &[(&id, 1), (&id, 4), (&id, 5)]);
-        let items: Vec<_> = items.iter().map(|item| item.message.as_ref().map(shown)).collect();
+        let items: Vec<_> = items.iter().map(|item| item.message.as_deref().map(shown)).collect();
         assert_eq!(items, [Some(then[0].clone()), Some(then[3].clone()), None]);
         let told = |(_, entry): &(u64, Entry)| {
             matches!(entry.kind, Some(Kind::Recalled(_) | Kind::Deleted(_)))

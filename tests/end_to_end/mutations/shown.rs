@@ -39,7 +39,7 @@ fn a_recall_takes_the_content_back_on_every_path() {
         let known = &client.recents()[0];
         assert_eq!(known.mutation_seq, 1);
         assert_eq!(shown(known.last_message.as_ref().unwrap()), stub(1, State::Recalled));
-        assert_eq!(fetch(client, &[(id, 1)])[0].message.as_ref().unwrap(), message);
+        assert_eq!(fetch(client, &[(id, 1)])[0].message.as_deref().unwrap(), message);
         let page = feed(client, id, 0, 0);
         assert_eq!(page.mutations[0].message.as_ref().unwrap(), message);
         assert!(page.complete);
@@ -131,7 +131,7 @@ fn a_hidden_message_shows_nothing_of_its_changes() {
         let seen = [normal(4, 1, "4a"), normal(5, 2, "edited again")];
         assert_eq!(all_shown(&newest(&mut alice, &id)), seen);
         let items = fetch(&mut alice, &[(&id, 3), (&id, 4)]);
-        let items: Vec<_> = items.iter().map(|item| item.message.as_ref().map(shown)).collect();
+        let items: Vec<_> = items.iter().map(|item| item.message.as_deref().map(shown)).collect();
         assert_eq!(items, [None, Some(seen[0].clone())]);
         let page = feed(&mut alice, &id, 0, 0);
         let sequences: Vec<_> = fed(&page).iter().map(|(_, (seq, ..))| *seq).collect();
