@@ -90,6 +90,12 @@ impl Commit {
         Self::default()
     }
 
+    /// Nothing yet, with room for so many conditions and changes.
+    #[must_use]
+    pub fn with_room(conditions: usize, changes: usize) -> Self {
+        Self { conditions: Vec::with_capacity(conditions), changes: Vec::with_capacity(changes) }
+    }
+
     /// Applies only if this holds.
     pub fn require(&mut self, condition: Condition) {
         self.conditions.push(condition);

@@ -50,6 +50,11 @@ impl Tail {
     pub(super) fn bounds(&self) -> Bounds {
         Bounds { first: self.first, last: self.last() }
     }
+
+    /// The entry of this sequence, if it is here.
+    pub(super) fn entry(&self, seq: u64) -> Option<&Bytes> {
+        self.entries.get(usize::try_from(seq.checked_sub(self.start)?).ok()?)
+    }
 }
 
 /// Approximate heap cost of one entry or row beyond its bytes.
@@ -88,8 +93,9 @@ impl Generation {
         self.bytes == 0
     }
 
-    /// The part of a log that is here; begun over `older`, the log's bounds before this generation,
-    /// if there is none yet. A part without entries says what `older` said.
+    /// Makes sure that a part of the log is here; begun over `older`, the log's bounds before this
+    /// generation, if there is none yet. A part without entries says what `older` said. Returns the
+    /// sequence that the next entry gets.
     ///
     /// # Errors
     /// That of `older`; nothing was changed.
@@ -97,15 +103,17 @@ impl Generation {
         &mut self,
         log: &LogKey,
         older: impl FnOnce() -> Result<Bounds, E>,
-    ) -> Result<&Tail, E> {
-        match self.logs[log.kind() as usize].entry(log.bytes().clone()) {
-            hashbrown::hash_map::Entry::Occupied(there) => Ok(there.into_mut()),
-            hashbrown::hash_map::Entry::Vacant(place) => {
-                let Bounds { first, last } = older()?;
-                self.bytes += OVERHEAD_BYTES + log.bytes().len();
-                Ok(place.insert(Tail { start: last + 1, entries: Vec::new(), first }))
-            }
+    ) -> Result<u64, E> {
+        let tails = &mut self.logs[log.kind() as usize];
+        if let Some(tail) = tails.get(&log.bytes()[..]) {
+            return Ok(tail.next());
         }
+        let Bounds { first, last } = older()?;
+        self.bytes += OVERHEAD_BYTES + log.bytes().len();
+        let tail = Tail { start: last + 1, entries: Vec::new(), first };
+        let next = tail.next();
+        tails.insert(log.bytes().clone(), tail);
+        Ok(next)
     }
 
     /// Adds an entry to a log that has a tail here, and returns its sequence; none without a tail.

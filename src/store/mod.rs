@@ -27,6 +27,7 @@ pub mod forms;
 mod guard;
 mod memory;
 mod reader;
+mod relied;
 mod salvage;
 mod swap;
 #[cfg(test)]

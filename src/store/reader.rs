@@ -154,8 +154,32 @@ pub(super) fn entry(
     log: &LogKey,
     seq: u64,
 ) -> Result<Option<LogEntry>, StoreError> {
+    if let Some(record) = recent_entry(shared, staged, log, seq) {
+        return Ok(Some(LogEntry { seq, record: Some(record) }));
+    }
     let one = ReadLimit { entries: 1, bytes: usize::MAX };
     Ok(read(shared, staged, log, seq, seq, one)?.pop())
+}
+
+/// An entry that is kept and in memory.
+fn recent_entry(
+    shared: &Shared,
+    staged: Option<&Generation>,
+    log: &LogKey,
+    seq: u64,
+) -> Option<Bytes> {
+    let recent = shared.recent.read();
+    let mut tails = [staged, Some(&recent.active), Some(&*recent.frozen)]
+        .into_iter()
+        .flatten()
+        .filter_map(|g| g.tail(log));
+    let newest = tails.next()?;
+    let kept = shared.kept(log.kind(), newest.bounds());
+    if !(kept.first..=kept.last).contains(&seq) {
+        return None;
+    }
+    // Of two generations that have it none has another.
+    std::iter::once(newest).chain(tails).find_map(|tail| tail.entry(seq).cloned())
 }
 
 pub(super) fn read(
@@ -241,16 +265,24 @@ pub(super) fn row(
     table: Table,
     key: &[u8],
 ) -> Result<Option<Bytes>, StoreError> {
+    match recent_row(shared, staged, table, key) {
+        Some(row) => Ok(row),
+        None => shared.trees.row(table, key),
+    }
+}
+
+/// As [`row`], from memory alone: what was written or removed so lately that it is there.
+pub(super) fn recent_row(
+    shared: &Shared,
+    staged: Option<&Generation>,
+    table: Table,
+    key: &[u8],
+) -> Option<Option<Bytes>> {
     if let Some(row) = staged.and_then(|g| g.row(table, key)) {
-        return Ok(row.clone());
+        return Some(row.clone());
     }
-    {
-        let recent = shared.recent.read();
-        if let Some(row) = recent.active.row(table, key).or_else(|| recent.frozen.row(table, key)) {
-            return Ok(row.clone());
-        }
-    }
-    shared.trees.row(table, key)
+    let recent = shared.recent.read();
+    recent.active.row(table, key).or_else(|| recent.frozen.row(table, key)).cloned()
 }
 
 pub(super) fn rows(

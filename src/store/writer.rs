@@ -15,18 +15,21 @@ use super::{
     journal::{CommitNo, Journal, JournalError},
     memory::{Bounds, Generation},
     reader::{self, LogEntry, ReadLimit},
+    relied::Relied,
     trees::Trees,
 };
 use crate::planted::{self, Bug};
 
-/// The buffer of staged commits is given back to the allocator when a group made it larger.
-const BUFFER_BYTES_KEPT: usize = 1024 * 1024;
+/// The buffer of staged commits is given back to the allocator when a group made it larger than those
+/// of many writers at once are.
+const BUFFER_BYTES_KEPT: usize = 4 << 20;
 
 /// The owner of all changes. There is one per open store.
 #[derive(Debug)]
 pub struct Writer {
     journal: Journal,
     staged: Generation,
+    relied: Relied,
     /// What the journal will be given: the operations of everything staged.
     record: Vec<u8>,
     poisoned: bool,
@@ -38,7 +41,8 @@ pub struct Writer {
 impl Writer {
     pub(super) fn new(shared: Arc<Shared>, journal: Journal) -> Self {
         let staged = Generation::default();
-        Self { journal, staged, record: Vec::new(), poisoned: false, operations: 0, shared }
+        let relied = Relied::default();
+        Self { journal, staged, relied, record: Vec::new(), poisoned: false, operations: 0, shared }
     }
 
     /// Applies a commit on top of everything staged. It is durable and visible after the next
@@ -53,7 +57,7 @@ impl Writer {
         for condition in &commit.conditions {
             let holds = match condition {
                 Condition::Head(log, last) => self.bounds(log)?.last == *last,
-                Condition::Row(table, key, row) => self.row(*table, key)? == *row,
+                Condition::Row(table, key, row) => self.is_row(*table, key, row.as_ref())?,
             };
             if !holds {
                 return Err(StoreError::Conflict);
@@ -74,6 +78,11 @@ impl Writer {
                 Change::Delete(..) => {}
             }
         }
+        for change in &commit.changes {
+            if let Change::Put(table, key, _) | Change::Delete(table, key) = change {
+                self.relied.changes(*table, key);
+            }
+        }
         commit::apply(&commit.changes, &mut self.record, &mut self.staged);
         self.operations += commit.changes.iter().map(Change::operations).sum::<u64>();
         if planted::is(Bug::UnflushedReads) {
@@ -85,6 +94,25 @@ impl Writer {
     fn begin(&mut self, log: &LogKey) -> Result<(), StoreError> {
         let shared = &self.shared;
         self.staged.tail_over(log, || reader::bounds(shared, None, log)).map(|_| ())
+    }
+
+    /// Whether the row has these bytes, staged commits included.
+    fn is_row(
+        &mut self,
+        table: Table,
+        key: &Bytes,
+        row: Option<&Bytes>,
+    ) -> Result<bool, StoreError> {
+        if let Some(found) = reader::recent_row(&self.shared, Some(&self.staged), table, key) {
+            return Ok(found.as_ref() == row);
+        }
+        if let Some(known) = self.relied.row(table, key) {
+            return Ok(known.as_ref() == row);
+        }
+        let found = self.shared.trees.row(table, key)?;
+        let is = found.as_ref() == row;
+        self.relied.found(table, key, found);
+        Ok(is)
     }
 
     /// Makes sure that a commit of so many bytes ([`Commit::bytes_max`]) finds room on top of what is
@@ -262,7 +290,7 @@ pub(super) fn replay(
         match operation {
             Operation::Append { log, seq, record } => {
                 let older = || trees.kept_bounds(&log);
-                let next = generation.tail_over(&log, older)?.next();
+                let next = generation.tail_over(&log, older)?;
                 if seq > next {
                     return Err(StoreError::Damaged("the journal skips a sequence".into()));
                 }

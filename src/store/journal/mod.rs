@@ -54,8 +54,9 @@ use self::{
 pub const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 /// Largest payload of one commit, in bytes. Larger: [`JournalError::TooLarge`].
 pub const PAYLOAD_BYTES_MAX: usize = (SEGMENT_BYTES_MAX - 2 * HEADER_BYTES) as usize;
-/// The append buffer is given back to the allocator when one record made it larger.
-const BUFFER_BYTES_KEPT: usize = 1024 * 1024;
+/// The append buffer is given back to the allocator when one record made it larger than many commits
+/// of many writers at once do.
+const BUFFER_BYTES_KEPT: usize = 4 << 20;
 
 /// Number of a commit: dense, 1-based, never reused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]

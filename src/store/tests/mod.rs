@@ -1,8 +1,9 @@
 //! Tests of what cannot be reached from outside: interruptions inside a round of the filler, a disk
-//! without room, damage of one log.
+//! without room, damage of one log, rows that the writer knows.
 
 mod full;
 mod interrupted;
+mod relied;
 
 use std::time::Duration;
 
