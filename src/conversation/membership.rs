@@ -8,12 +8,16 @@ use crate::{
     message::{HistoryPolicy, Role},
     planted::{self, Bug},
     seq::{HistorySeq, MutationSeq, Span},
-    store::codec::{Malformed, no_text, put_slice, put_varint, read_text, read_u8, read_varint},
+    store::codec::{
+        Malformed, no_text, packed, put_slice, put_varint, read_text, read_u8, read_varint,
+    },
     time::Timestamp,
 };
 
 /// Version 1 ends after the intervals.
 const VERSION: u8 = 2;
+/// Most rows have no more bytes.
+const ABOUT_BYTES: usize = 64;
 
 /// Rows a user may read: from its join (less what the policy adds) until it left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -223,29 +227,31 @@ impl Membership {
     /// The stored bytes.
     #[must_use]
     pub fn encode(&self) -> Bytes {
-        let mut out = BytesMut::with_capacity(32);
+        packed(ABOUT_BYTES, |out| self.put(out))
+    }
+
+    fn put(&self, out: &mut BytesMut) {
         out.put_u8(VERSION);
         out.put_u8(super::record::role_byte(self.role));
-        put_varint(&mut out, self.joined.millis());
-        put_varint(&mut out, self.read_seq.number());
-        put_varint(&mut out, self.read_ordinal);
-        put_varint(&mut out, self.announced_seq.number());
-        put_varint(&mut out, self.left_ordinal);
-        put_varint(&mut out, self.intervals.len() as u64);
+        put_varint(out, self.joined.millis());
+        put_varint(out, self.read_seq.number());
+        put_varint(out, self.read_ordinal);
+        put_varint(out, self.announced_seq.number());
+        put_varint(out, self.left_ordinal);
+        put_varint(out, self.intervals.len() as u64);
         for interval in &self.intervals {
-            put_varint(&mut out, interval.first.number());
-            put_varint(&mut out, interval.last.map_or(0, |last| last.number() + 1));
+            put_varint(out, interval.first.number());
+            put_varint(out, interval.last.map_or(0, |last| last.number() + 1));
         }
-        put_varint(&mut out, self.left_mutation.number());
-        put_slice(&mut out, self.left_title.as_bytes());
-        put_varint(&mut out, self.cleared_to.number());
+        put_varint(out, self.left_mutation.number());
+        put_slice(out, self.left_title.as_bytes());
+        put_varint(out, self.cleared_to.number());
         out.put_u8(u8::from(self.marked_unread));
-        put_varint(&mut out, self.hidden_max.number());
-        put_varint(&mut out, self.hidden_count);
-        put_varint(&mut out, self.mention_max.number());
-        put_varint(&mut out, self.peer_visible_seq.number());
-        put_varint(&mut out, self.peer_told_seq.number());
-        out.freeze()
+        put_varint(out, self.hidden_max.number());
+        put_varint(out, self.hidden_count);
+        put_varint(out, self.mention_max.number());
+        put_varint(out, self.peer_visible_seq.number());
+        put_varint(out, self.peer_told_seq.number());
     }
 
     /// The row of stored bytes.

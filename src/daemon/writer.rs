@@ -202,7 +202,7 @@ enum Due {
     Large(Vec<LargeNotice>),
 }
 
-/// What waits for the flush, in order.
+/// What waits for the flush, in order. Its room is used again: a batch is bounded.
 #[derive(Default)]
 struct Held {
     due: Vec<Due>,
@@ -212,8 +212,8 @@ struct Held {
 
 impl Thread {
     fn run(&mut self, waiting: &mut Taker<Task>) -> Result<(), StoreError> {
+        let mut held = Held::default();
         loop {
-            let mut held = Held::default();
             let first = self.first(waiting);
             let (began, timer) = (Instant::now(), first.is_none());
             match first {
@@ -245,7 +245,7 @@ impl Thread {
             } else if self.engine.deadline().is_some_and(|deadline| deadline <= now.mono) {
                 self.engine.on_timer(now)?;
             }
-            let flush = self.publish(held.due, held.displaced)?;
+            let flush = self.publish(&mut held)?;
             if held.finish {
                 return Ok(());
             }
@@ -275,13 +275,14 @@ impl Thread {
     fn task(&mut self, task: Task, held: &mut Held) -> Result<(), StoreError> {
         match task {
             Task::Do { feed, number, caller, command, bytes, since } => {
-                self.pace.waited(since.elapsed());
+                let now = self.clock.now();
+                self.pace.waited(now.mono.saturating_duration_since(since));
                 self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
                 if let Command::CaughtUp = command {
                     // What the answer tells is newer.
                     held.due.push(Due::Large(self.engine.take_large()));
                 }
-                let answer = self.engine.apply(self.clock.now(), &caller, &command)?;
+                let answer = self.engine.apply(now, &caller, &command)?;
                 if let Answer::Attached(_) = answer {
                     held.displaced.extend(self.directory.attach(&caller, Arc::clone(&feed)));
                 }
@@ -301,13 +302,9 @@ impl Thread {
     }
 
     /// Flushes, then hands out what rests on it; returns how long the flush took.
-    fn publish(
-        &mut self,
-        mut due: Vec<Due>,
-        displaced: Vec<Arc<Feed>>,
-    ) -> Result<Duration, StoreError> {
+    fn publish(&mut self, held: &mut Held) -> Result<Duration, StoreError> {
         if planted::is(Bug::AckBeforeSync) {
-            self.hand_out(&mut Wakes::default(), std::mem::take(&mut due));
+            self.hand_out(&mut Wakes::default(), &mut held.due);
         }
         let began = Instant::now();
         let effects = loop {
@@ -323,13 +320,13 @@ impl Thread {
         };
         let flush = began.elapsed();
         let wakes = &mut Wakes::default();
-        for feed in displaced {
+        for feed in held.displaced.drain(..) {
             feed.end(wakes, GoAwayReason::Replaced);
         }
         for (user, session, followed) in effects.unfollowed {
             self.directory.session(&user, session).for_each(|feed| feed.unfollow(&followed));
         }
-        self.hand_out(wakes, due);
+        self.hand_out(wakes, &mut held.due);
         // Before the inboxes: what came from a large conversation goes before the entry that it no
         // longer is one.
         self.tell_large(wakes, effects.large);
@@ -365,8 +362,8 @@ impl Thread {
         Ok(flush)
     }
 
-    fn hand_out(&self, wakes: &mut Wakes, due: Vec<Due>) {
-        for due in due {
+    fn hand_out(&self, wakes: &mut Wakes, due: &mut Vec<Due>) {
+        for due in due.drain(..) {
             match due {
                 Due::Answer(feed, number, answer) => feed.answer(wakes, number, answer),
                 Due::Large(notices) => self.tell_large(wakes, notices),

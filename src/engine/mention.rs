@@ -1,7 +1,7 @@
 //! Mentions: one row for every unread message that names a user, so that they can be counted apart.
 
 use super::{
-    Engine,
+    Engine, Now,
     open::{self, Open},
 };
 use crate::{
@@ -19,15 +19,15 @@ use crate::{
 const DROPPED_AT_ONCE_MAX: usize = 256;
 
 impl Engine {
-    /// Adds to a commit what the members that a new message names keep of it. `joining` is the row of
-    /// one that the commit itself makes a member.
+    /// Adds to a commit what the members that a new message names keep of it. Whoever has no row yet is
+    /// made a member by the commit itself.
     pub(super) fn note_mentions(
         &self,
+        now: Now,
         id: &ConversationId,
         open: &Open,
         seq: HistorySeq,
         message: &Message,
-        joining: &Membership,
         commit: &mut Commit,
     ) -> Result<(), StoreError> {
         if message.draft.flags.uncounted {
@@ -41,7 +41,7 @@ impl Engine {
                 continue;
             }
             let row = open::membership(&self.writer, user, id)?;
-            let mut own = row.unwrap_or_else(|| joining.clone());
+            let mut own = row.unwrap_or_else(|| self.first_membership(now));
             own.mention_max = seq;
             commit.put(Table::Membership, membership_key(user, id), own.encode());
             let mention = bytes::Bytes::from_static(MENTION);

@@ -59,7 +59,16 @@ impl Open {
     }
 
     pub(super) fn unchanged(&self, id: &ConversationId) -> Condition {
-        Condition::Row(Table::Conversation, conversation_key(id), Some(self.stored.clone()))
+        // Row and log have one key, which is here already.
+        let key = self.history.bytes().clone();
+        debug_assert_eq!(key, conversation_key(id));
+        Condition::Row(Table::Conversation, key, Some(self.stored.clone()))
+    }
+
+    /// The inbox of a member.
+    pub(super) fn inbox(&self, user: &UserId) -> Option<&LogKey> {
+        let index = self.members.binary_search_by(|(id, _)| id.cmp(user)).ok()?;
+        self.inboxes.get(index)
     }
 
     pub(super) fn set_members(&mut self, mut members: Vec<(UserId, Member)>) {

@@ -62,7 +62,8 @@ impl Engine {
         if draft.content.len() > self.limits.content_bytes {
             return Err(self.content_too_large(draft.content.len()));
         }
-        let mut commit = Commit::new();
+        // Row and log; message, pointers, memory of the retry and own row, and now and then one more.
+        let mut commit = Commit::with_room(2, 5);
         let mut fresh = false;
         let (open, tip) = match self.cache.open(&self.writer, &conversation)? {
             Some(open) => {
@@ -102,7 +103,10 @@ impl Engine {
             id: message.id,
             inbox_seq: match open.row.large {
                 true => InboxSeq::ZERO,
-                false => self.next_inbox_seq(&caller.user)?,
+                false => match open.inbox(&caller.user) {
+                    Some(inbox) => InboxSeq::new(self.writer.bounds(inbox)?.last).next(),
+                    None => self.next_inbox_seq(&caller.user)?,
+                },
             },
         };
         commit.require(Condition::Head(open.history.clone(), tip.head.number()));
@@ -119,11 +123,10 @@ impl Engine {
         commit.append_each(inboxes, inbox::encode(&Entry { time: now.wall, kind: pointer }));
         let ack = send_ack(&sent, false);
         self.remember(now, caller, &sent.into(), out_of_order, &mut commit)?;
-        let joining = self.first_membership(now);
-        self.note_mentions(&conversation, &open, seq, &message, &joining, &mut commit)?;
+        self.note_mentions(now, &conversation, &open, seq, &message, &mut commit)?;
         // A sender has read what it writes, and its devices know that from the message itself.
         let own = open::membership(&self.writer, &caller.user, &conversation)?;
-        let mut own = own.unwrap_or(joining);
+        let mut own = own.unwrap_or_else(|| self.first_membership(now));
         own.mark_read(seq, ordinal);
         own.announced_seq = own.read_seq;
         self.forget_mentions(&caller.user, &conversation, &mut own, &mut commit)?;
@@ -260,7 +263,7 @@ impl Engine {
         Ok((Arc::new(open), Tip::new(now.wall)))
     }
 
-    fn first_membership(&self, now: Now) -> Membership {
+    pub(super) fn first_membership(&self, now: Now) -> Membership {
         let policy = HistoryPolicy::SinceJoin;
         Membership::join(Role::Member, policy, HistorySeq::ZERO, 0, now.wall)
     }

@@ -7,8 +7,8 @@ use crate::{
     message::{Draft, Message, MessageFlags},
     seq::HistorySeq,
     store::codec::{
-        LOST, Malformed, is_lost, put_id, put_slice, put_varint, read_id, read_slice, read_text,
-        read_u8, read_varint,
+        LOST, Malformed, is_lost, packed, put_id, put_slice, put_varint, read_id, read_slice,
+        read_text, read_u8, read_varint,
     },
     time::Timestamp,
 };
@@ -17,33 +17,38 @@ const VERSION: u8 = 1;
 const SILENT: u8 = 1;
 const UNCOUNTED: u8 = 2;
 const NO_PUSH: u8 = 4;
+/// A message has about so many bytes besides its content.
+const ABOUT_BYTES: usize = 128;
 
 /// The stored bytes of a message.
 #[must_use]
 pub fn encode(message: &Message) -> Bytes {
     let draft = &message.draft;
-    let mut out = BytesMut::with_capacity(128 + draft.content.len());
+    packed(ABOUT_BYTES + draft.content.len(), |out| put(message, out))
+}
+
+fn put(message: &Message, out: &mut BytesMut) {
+    let draft = &message.draft;
     out.put_u8(VERSION);
     let flags = &draft.flags;
     let bit = |set: bool, bit: u8| if set { bit } else { 0 };
     out.put_u8(
         bit(flags.silent, SILENT) | bit(flags.uncounted, UNCOUNTED) | bit(flags.no_push, NO_PUSH),
     );
-    put_varint(&mut out, message.id.number());
-    put_id(&mut out, message.sender.as_bytes());
-    put_id(&mut out, message.device.as_bytes());
-    put_varint(&mut out, message.client_id.number());
-    put_varint(&mut out, message.time.millis());
-    put_varint(&mut out, message.ordinal);
-    put_varint(&mut out, draft.created_at.millis());
-    put_varint(&mut out, draft.reply_to.number());
-    put_varint(&mut out, draft.mentions.len() as u64);
+    put_varint(out, message.id.number());
+    put_id(out, message.sender.as_bytes());
+    put_id(out, message.device.as_bytes());
+    put_varint(out, message.client_id.number());
+    put_varint(out, message.time.millis());
+    put_varint(out, message.ordinal);
+    put_varint(out, draft.created_at.millis());
+    put_varint(out, draft.reply_to.number());
+    put_varint(out, draft.mentions.len() as u64);
     for user in &draft.mentions {
-        put_id(&mut out, user.as_bytes());
+        put_id(out, user.as_bytes());
     }
-    put_slice(&mut out, draft.content_type.as_bytes());
-    put_slice(&mut out, &draft.content);
-    out.freeze()
+    put_slice(out, draft.content_type.as_bytes());
+    put_slice(out, &draft.content);
 }
 
 /// The message of stored bytes; the content shares them.

@@ -6,7 +6,7 @@ use crate::{
     message::{Entry, EntryKind, MembershipAction, MembershipChange, MutationRef, Role},
     seq::{HistorySeq, MutationSeq, NoticeSeq},
     store::codec::{
-        Malformed, put_id, put_slice, put_varint, read_id, read_text, read_u8, read_varint,
+        Malformed, packed, put_id, put_slice, put_varint, read_id, read_text, read_u8, read_varint,
     },
     time::Timestamp,
 };
@@ -27,10 +27,16 @@ const MODE: u8 = 12;
 /// A read marker that is shown as unread.
 const MARKED_UNREAD: u8 = 13;
 
+/// Most entries have no more bytes.
+const ABOUT_BYTES: usize = 64;
+
 /// The stored bytes of an entry.
 #[must_use]
 pub fn encode(entry: &Entry) -> Bytes {
-    let mut out = BytesMut::with_capacity(48);
+    packed(ABOUT_BYTES, |out| put(entry, out))
+}
+
+fn put(entry: &Entry, out: &mut BytesMut) {
     out.put_u8(VERSION);
     let kind = match &entry.kind {
         EntryKind::Message { .. } => MESSAGE,
@@ -49,46 +55,46 @@ pub fn encode(entry: &Entry) -> Bytes {
         EntryKind::Unknown => 0,
     };
     out.put_u8(kind);
-    put_varint(&mut out, entry.time.millis());
+    put_varint(out, entry.time.millis());
     match &entry.kind {
         EntryKind::Message { conversation, seq } => {
-            put_id(&mut out, conversation.as_bytes());
-            put_varint(&mut out, seq.number());
+            put_id(out, conversation.as_bytes());
+            put_varint(out, seq.number());
         }
         EntryKind::Read { conversation, read_seq: seq, .. }
         | EntryKind::Cleared { conversation, cleared_to: seq } => {
-            put_id(&mut out, conversation.as_bytes());
-            put_varint(&mut out, seq.number());
+            put_id(out, conversation.as_bytes());
+            put_varint(out, seq.number());
         }
         EntryKind::Recalled(mutation)
         | EntryKind::Edited(mutation)
         | EntryKind::Deleted(mutation) => {
-            put_id(&mut out, mutation.conversation.as_bytes());
-            put_varint(&mut out, mutation.seq.number());
-            put_varint(&mut out, mutation.mutation.number());
-            put_id(&mut out, mutation.by.as_bytes());
+            put_id(out, mutation.conversation.as_bytes());
+            put_varint(out, mutation.seq.number());
+            put_varint(out, mutation.mutation.number());
+            put_id(out, mutation.by.as_bytes());
         }
         EntryKind::Hidden { conversation, seqs } => {
-            put_id(&mut out, conversation.as_bytes());
-            put_varint(&mut out, seqs.len() as u64);
+            put_id(out, conversation.as_bytes());
+            put_varint(out, seqs.len() as u64);
             for seq in seqs {
-                put_varint(&mut out, seq.number());
+                put_varint(out, seq.number());
             }
         }
         EntryKind::PeerRead { conversation, user, read_seq } => {
-            put_id(&mut out, conversation.as_bytes());
-            put_id(&mut out, user.as_bytes());
-            put_varint(&mut out, read_seq.number());
+            put_id(out, conversation.as_bytes());
+            put_id(out, user.as_bytes());
+            put_varint(out, read_seq.number());
         }
-        EntryKind::Preferences { conversation } => put_id(&mut out, conversation.as_bytes()),
-        EntryKind::Notice { notice } => put_varint(&mut out, notice.number()),
+        EntryKind::Preferences { conversation } => put_id(out, conversation.as_bytes()),
+        EntryKind::Notice { notice } => put_varint(out, notice.number()),
         EntryKind::Mode { conversation, large, from } => {
-            put_id(&mut out, conversation.as_bytes());
+            put_id(out, conversation.as_bytes());
             out.put_u8(u8::from(*large));
-            put_varint(&mut out, from.number());
+            put_varint(out, from.number());
         }
         EntryKind::Membership(change) => {
-            put_id(&mut out, change.conversation.as_bytes());
+            put_id(out, change.conversation.as_bytes());
             out.put_u8(match change.action {
                 MembershipAction::Created => 1,
                 MembershipAction::Added => 2,
@@ -98,15 +104,15 @@ pub fn encode(entry: &Entry) -> Bytes {
                 MembershipAction::Disbanded => 6,
                 MembershipAction::Title => 7,
             });
-            put_id(&mut out, change.by.as_bytes());
-            put_varint(&mut out, change.users.len() as u64);
+            put_id(out, change.by.as_bytes());
+            put_varint(out, change.users.len() as u64);
             for user in &change.users {
-                put_id(&mut out, user.as_bytes());
+                put_id(out, user.as_bytes());
             }
-            put_varint(&mut out, u64::from(change.user_count));
-            put_varint(&mut out, u64::from(change.member_count));
-            put_varint(&mut out, change.at.number());
-            put_slice(&mut out, change.title.as_bytes());
+            put_varint(out, u64::from(change.user_count));
+            put_varint(out, u64::from(change.member_count));
+            put_varint(out, change.at.number());
+            put_slice(out, change.title.as_bytes());
             if change.action == MembershipAction::Role {
                 out.put_u8(match change.role {
                     None => 0,
@@ -118,7 +124,6 @@ pub fn encode(entry: &Entry) -> Bytes {
         }
         EntryKind::Unknown => {}
     }
-    out.freeze()
 }
 
 /// The entry of stored bytes. A kind this version does not know is [`EntryKind::Unknown`].

@@ -5,7 +5,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::codec::put_id;
+use super::codec::{packed, put_id};
 use crate::{
     id::{ClientMessageId, ConversationId, DeviceId, UserId},
     seq::{HistorySeq, NoticeSeq},
@@ -162,7 +162,7 @@ impl LogKey {
     /// A device's sends.
     #[must_use]
     pub fn sent(user: &UserId, device: &DeviceId) -> Self {
-        Self { kind: LogKind::Sent, bytes: ids(&[user.as_bytes(), device.as_bytes()]) }
+        Self { kind: LogKind::Sent, bytes: two_ids(user.as_bytes(), device.as_bytes()) }
     }
 
     /// The changes of a conversation's messages.
@@ -206,7 +206,7 @@ pub fn conversation_key(conversation: &ConversationId) -> Bytes {
 /// Key of [`Table::Membership`].
 #[must_use]
 pub fn membership_key(user: &UserId, conversation: &ConversationId) -> Bytes {
-    ids(&[user.as_bytes(), conversation.as_bytes()])
+    two_ids(user.as_bytes(), conversation.as_bytes())
 }
 
 /// Prefix of the [`Table::Membership`] and [`Table::Device`] rows of a user.
@@ -286,6 +286,13 @@ fn placed(parts: &[&[u8]], number: u64) -> Bytes {
     }
     key.put_u64(number);
     key.freeze()
+}
+
+fn two_ids(first: &[u8], second: &[u8]) -> Bytes {
+    packed(first.len() + second.len() + 2, |key| {
+        put_id(key, first);
+        put_id(key, second);
+    })
 }
 
 fn ids(parts: &[&[u8]]) -> Bytes {

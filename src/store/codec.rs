@@ -3,9 +3,21 @@
 //! Records are read from disk, so every read is checked; a short or over-long record is
 //! [`Malformed`], never a panic.
 
-use std::sync::{Arc, LazyLock};
+use std::{
+    cell::Cell,
+    sync::{Arc, LazyLock},
+};
 
-use bytes::{Buf, BufMut, Bytes};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+/// Small records share blocks of so many bytes ...
+const BLOCK_BYTES: usize = 16 * 1024;
+/// ... up to this size. What is larger has its own.
+const SHARED_BYTES_MAX: usize = 1024;
+
+thread_local! {
+    static BLOCK: Cell<BytesMut> = Cell::default();
+}
 
 /// A stored record does not have the shape its version promises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -20,6 +32,27 @@ pub const LOST: u8 = 0;
 #[must_use]
 pub fn is_lost(record: &[u8]) -> bool {
     record.first() == Some(&LOST)
+}
+
+/// A record or key of about so many bytes, as `put` writes it. Small ones lie together in one block, so
+/// that none of them costs an allocation; the block lives as long as any of them. So this is for what
+/// goes to the store, whose generations end as a whole, and not for what somebody keeps.
+pub fn packed(bytes: usize, put: impl FnOnce(&mut BytesMut)) -> Bytes {
+    if bytes > SHARED_BYTES_MAX {
+        let mut own = BytesMut::with_capacity(bytes);
+        put(&mut own);
+        return own.freeze();
+    }
+    BLOCK.with(|place| {
+        let mut block = place.take();
+        if block.capacity() < bytes {
+            block = BytesMut::with_capacity(BLOCK_BYTES);
+        }
+        put(&mut block);
+        let record = block.split().freeze();
+        place.set(block);
+        record
+    })
 }
 
 /// Appends a LEB128 varint (as in protobuf): 1 to 10 bytes.
@@ -131,6 +164,19 @@ mod tests {
             let mut input = &out[..];
             prop_assert_eq!(read_varint(&mut input), Ok(value));
             prop_assert!(input.is_empty());
+        }
+
+        #[test]
+        fn packed_records_are_what_was_put(records: Vec<Vec<u8>>, wrong in 0usize..2000) {
+            let pack = |record: &Vec<u8>| {
+                packed(record.len().abs_diff(wrong), |out| {
+                    // One within the other.
+                    assert_eq!(packed(3, |out| out.put_slice(b"abc")), "abc");
+                    out.put_slice(record);
+                })
+            };
+            let packed: Vec<_> = records.iter().map(pack).collect();
+            prop_assert_eq!(packed, records);
         }
 
         #[test]
