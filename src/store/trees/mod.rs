@@ -26,7 +26,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 pub(super) use self::{gaps::Gap, value::unseal};
 use self::{
     value::{BoundsRow, Run, bounds_key, piece_prefix, run_key, run_seq, same_log, seal},
-    write::{Batch, LogWrites},
+    write::{Changes, LogWrites},
 };
 use super::{
     catalogue::{LogKey, LogKind, Table},
@@ -52,7 +52,7 @@ pub(super) struct Trees {
     pieces: sled::Tree,
     meta: sled::Tree,
     inbox_entries: u64,
-    /// Applied batches until a simulated crash.
+    /// Groups of changes until a simulated crash.
     #[cfg(test)]
     pub(super) batches_left: std::sync::atomic::AtomicU64,
     #[cfg(feature = "simulation")]

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 
 use super::{
-    Batch, LogWrites, Trees,
+    Changes, LogWrites, Trees,
     value::{BoundsRow, bounds_key, damaged_value},
 };
 use crate::store::{
@@ -67,23 +67,14 @@ impl Trees {
         values: impl Iterator<Item = (&'a str, &'a [u8], &'a [u8])>,
     ) -> Result<(), StoreError> {
         guarded("writing the trees", || {
-            let mut batch: Option<(&str, &sled::Tree, sled::Batch)> = None;
+            let mut found: Option<(&str, &sled::Tree)> = None;
             for (name, key, value) in values {
-                if batch.as_ref().is_none_or(|(now, ..)| *now != name) {
-                    if let Some((_, tree, batch)) = batch.take() {
-                        tree.apply_batch(batch)?;
-                    }
-                    let found = self.whole().find(|(known, _)| *known == name);
-                    let (_, tree) = found
-                        .ok_or_else(|| StoreError::Damaged(format!("there is no tree {name}")))?;
-                    batch = Some((name, tree, sled::Batch::default()));
+                if found.is_none_or(|(now, _)| now != name) {
+                    found = self.whole().find(|(known, _)| *known == name);
                 }
-                if let Some((_, _, batch)) = &mut batch {
-                    batch.insert(key, value);
-                }
-            }
-            if let Some((_, tree, batch)) = batch {
-                tree.apply_batch(batch)?;
+                let (_, tree) =
+                    found.ok_or_else(|| StoreError::Damaged(format!("there is no tree {name}")))?;
+                tree.insert(key, value)?;
             }
             Ok(())
         })
@@ -101,7 +92,7 @@ impl Trees {
                 self.bounds.insert(&key, damaged_value(&key))?;
                 return Ok(());
             };
-            let mut batch = Batch::new(self, &self.bounds);
+            let mut batch = Changes::new(self, &self.bounds);
             batch.insert(&key, &BoundsRow { bounds, lowest: bounds.first }.body())?;
             batch.finish()
         })
@@ -140,7 +131,7 @@ impl Trees {
     ) -> Result<(), StoreError> {
         let tree = &self.tables[table as usize];
         guarded("writing the trees", || {
-            let mut batch = Batch::new(self, tree);
+            let mut batch = Changes::new(self, tree);
             for (key, row) in rows {
                 match row {
                     Some(row) => batch.insert(key, row)?,

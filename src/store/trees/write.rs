@@ -1,6 +1,6 @@
 //! Writing one generation into the trees, so that an interruption anywhere does no harm.
 //!
-//! A round is not atomic: it is many batches, and the commit up to which the trees are complete is
+//! A round is not atomic: it is many changes, and the commit up to which the trees are complete is
 //! noted only after all of them. Until then a reopened store replays the same commits over whatever
 //! part arrived. That is harmless because of the order in which things arrive:
 //!
@@ -36,8 +36,12 @@ use crate::{
 const RUN_BYTES_MAX: usize = 4 * 1024;
 /// A run is closed when it has so many entries.
 const RUN_ENTRIES_MAX: usize = 256;
-/// Changes given to sled at once. (Few in unit tests, where an interruption is tried after each.)
-const BATCH_CHANGES: usize = if cfg!(test) { 3 } else { 512 };
+/// Changes made together. (Few in unit tests, where an interruption is tried after each.)
+const GROUP_CHANGES: usize = if cfg!(test) { 3 } else { 512 };
+/// Of a group that only writes so many of so many neighbours go first, the others between them. sled
+/// splits a page of more than 16 values into 9 and the rest, and what it splits it writes anew: pages
+/// that split while they have the first ones are then filled without another split.
+const FIRST_OF: (usize, usize) = (9, 16);
 /// Trimmed runs of one log are removed when so many sequences are below its first.
 const SWEEP_SLACK: u64 = 64;
 
@@ -55,7 +59,9 @@ impl Trees {
             for kind in LogKind::ALL {
                 let mut logs = LogWrites::new(self, kind);
                 let mut left_out = planted::is(Bug::CheckpointLosesLog);
-                for (key, tail) in generation.logs(kind) {
+                let mut all: Vec<_> = generation.logs(kind).collect();
+                all.sort_unstable_by_key(|(key, _)| *key);
+                for (key, tail) in all {
                     if std::mem::take(&mut left_out) {
                         continue;
                     }
@@ -64,7 +70,7 @@ impl Trees {
                 logs.finish()?;
             }
             for table in Table::ALL {
-                let mut batch = Batch::new(self, &self.tables[table as usize]);
+                let mut batch = Changes::new(self, &self.tables[table as usize]);
                 for (key, row) in generation.rows(table) {
                     match row {
                         Some(row) => batch.insert(key, row)?,
@@ -82,8 +88,8 @@ impl Trees {
 pub(super) struct LogWrites<'a> {
     trees: &'a Trees,
     tree: &'a sled::Tree,
-    pub(super) runs: Batch<'a>,
-    pub(super) pieces: Batch<'a>,
+    pub(super) runs: Changes<'a>,
+    pub(super) pieces: Changes<'a>,
     /// Logs whose runs are written or under way, and whose bounds wait for that.
     waiting: Vec<Waiting>,
 }
@@ -98,8 +104,8 @@ struct Waiting {
 impl<'a> LogWrites<'a> {
     pub(super) fn new(trees: &'a Trees, kind: LogKind) -> Self {
         let tree = &trees.logs[kind as usize];
-        let runs = Batch::new(trees, tree);
-        let pieces = Batch::new(trees, &trees.pieces);
+        let runs = Changes::new(trees, tree);
+        let pieces = Changes::new(trees, &trees.pieces);
         Self { trees, tree, runs, pieces, waiting: Vec::new() }
     }
 
@@ -120,7 +126,7 @@ impl<'a> LogWrites<'a> {
         let from = if reopened { 0 } else { lowest };
         let sweep_from = (bounds.first > from.saturating_add(SWEEP_SLACK)).then_some(from);
         self.waiting.push(Waiting { log, row: BoundsRow { bounds, lowest }, sweep_from });
-        if self.waiting.len() >= BATCH_CHANGES { self.finish() } else { Ok(()) }
+        if self.waiting.len() >= GROUP_CHANGES { self.finish() } else { Ok(()) }
     }
 
     /// The three steps of the head of this module.
@@ -129,7 +135,7 @@ impl<'a> LogWrites<'a> {
         self.runs.finish()?;
 
         let mut gone = Vec::new();
-        let mut bounds = Batch::new(self.trees, &self.trees.bounds);
+        let mut bounds = Changes::new(self.trees, &self.trees.bounds);
         for Waiting { log, mut row, sweep_from } in std::mem::take(&mut self.waiting) {
             if let Some(from) = sweep_from {
                 let first = row.bounds.first;
@@ -195,40 +201,61 @@ impl<'a> LogWrites<'a> {
     }
 }
 
-/// Gathers changes of one tree and hands them over in bounded batches.
-pub(super) struct Batch<'a> {
+/// Gathers changes of one tree and makes them in bounded groups.
+///
+/// They come in the order of their keys, because then most find the page of the one before in the
+/// processor's cache; of new keys [`FIRST_OF`] go first. They are single changes and not a batch of
+/// sled's, which makes them in the order of a hash map and keeps every reader out meanwhile. That all
+/// of a group arrive or none is asked by nobody.
+pub(super) struct Changes<'a> {
     trees: &'a Trees,
     tree: &'a sled::Tree,
-    batch: sled::Batch,
-    changes: usize,
+    /// Key and stored value; none = it is removed.
+    waiting: Vec<(sled::IVec, Option<Vec<u8>>)>,
 }
 
-impl<'a> Batch<'a> {
+impl<'a> Changes<'a> {
     pub(super) fn new(trees: &'a Trees, tree: &'a sled::Tree) -> Self {
-        Self { trees, tree, batch: sled::Batch::default(), changes: 0 }
+        Self { trees, tree, waiting: Vec::new() }
     }
 
     pub(super) fn insert(&mut self, key: &[u8], body: &[u8]) -> Result<(), StoreError> {
-        self.batch.insert(key, seal(key, body));
-        self.grown()
+        self.grown((key.into(), Some(seal(key, body))))
     }
 
     fn remove(&mut self, key: &[u8]) -> Result<(), StoreError> {
-        self.batch.remove(key);
-        self.grown()
+        self.grown((key.into(), None))
     }
 
-    fn grown(&mut self) -> Result<(), StoreError> {
-        self.changes += 1;
-        if self.changes == BATCH_CHANGES { self.finish() } else { Ok(()) }
+    fn grown(&mut self, change: (sled::IVec, Option<Vec<u8>>)) -> Result<(), StoreError> {
+        self.waiting.push(change);
+        if self.waiting.len() == GROUP_CHANGES { self.finish() } else { Ok(()) }
     }
 
     pub(super) fn finish(&mut self) -> Result<(), StoreError> {
-        if self.changes > 0 {
-            self.trees.step()?;
-            self.changes = 0;
-            self.tree.apply_batch(std::mem::take(&mut self.batch))?;
+        if self.waiting.is_empty() {
+            return Ok(());
         }
+        self.trees.step()?;
+        let changes = std::mem::take(&mut self.waiting);
+        if changes.iter().any(|(_, value)| value.is_none()) {
+            // What is removed may be written again behind that.
+            return changes.into_iter().try_for_each(|change| self.make(change));
+        }
+        let (first, of) = FIRST_OF;
+        let goes_first = |place: usize| place * first / of != (place + 1) * first / of;
+        let mut later = Vec::new();
+        for (place, change) in changes.into_iter().enumerate() {
+            if goes_first(place) { self.make(change)? } else { later.push(change) }
+        }
+        later.into_iter().try_for_each(|change| self.make(change))
+    }
+
+    fn make(&self, (key, value): (sled::IVec, Option<Vec<u8>>)) -> Result<(), StoreError> {
+        match value {
+            Some(value) => self.tree.insert(key, value)?,
+            None => self.tree.remove(key)?,
+        };
         Ok(())
     }
 }
