@@ -59,17 +59,19 @@ pub struct Message {
 }
 
 impl Message {
+    /// The least weight of any: field keys and lengths, nine numbers of at most 10 bytes, and the
+    /// conversation's id.
+    pub const WEIGHT_MIN: usize = 256;
+
     /// An upper bound of the bytes this message takes in a frame, its conversation's id included.
     ///
     /// Byte budgets of pages and batches count this, so that no frame passes its limit however a
     /// sender spreads the bytes over content, mentions and ids.
     #[must_use]
     pub fn weight(&self) -> usize {
-        // Field keys and lengths, nine numbers of at most 10 bytes, and the conversation's id.
-        const FIXED: usize = 256;
         let mentions: usize =
             self.draft.mentions.iter().map(|user| user.as_bytes().len() + 2).sum();
-        FIXED
+        Self::WEIGHT_MIN
             + self.sender.as_bytes().len()
             + self.device.as_bytes().len()
             + self.draft.content_type.len()

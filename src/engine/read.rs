@@ -46,7 +46,10 @@ pub fn entries(
     if entries == 0 {
         return Ok(Some(Vec::new()));
     }
-    let rows = inbox::read(reader, &log, after, ReadLimit { entries, bytes: most.bytes })?;
+    // No more messages than that fit.
+    let entries = entries.min(most.bytes / Message::WEIGHT_MIN + 1);
+    let limit = ReadLimit { entries, bytes: most.bytes };
+    let rows = reader.read(&log, after.next().number(), limit)?;
     // Looked at after reading: what was there then was whole.
     let (first, _) = inbox::kept(reader.bounds(&log)?, kept_max);
     if after.next() < first && !planted::is(Bug::OverflowSkipped) {
@@ -55,8 +58,8 @@ pub fn entries(
     let mut sights = Sights::new(reader, user);
     let mut views = Vec::with_capacity(rows.len());
     let mut bytes = 0;
-    for (_, entry) in rows {
-        let view = join(reader, user, &mut sights, entry)?;
+    for entry in rows {
+        let view = join(reader, user, &mut sights, inbox::parse(entry))?;
         bytes += view.weight();
         if bytes > most.bytes && !views.is_empty() {
             break;
@@ -230,7 +233,7 @@ pub fn changes(
     let entries = usize::try_from(last.since(first)).unwrap_or(usize::MAX).saturating_add(1);
     let limit = ReadLimit { entries, bytes: OUTPUT_BYTES_MAX };
     let records = reader.read(&LogKey::mutations(conversation), first.number(), limit)?;
-    let sight = Sight::open(reader, user, conversation)?;
+    let mut sight = Sight::open(reader, user, conversation)?;
     let mut shown = Vec::with_capacity(records.len());
     let mut bytes = 0;
     for record in records {
@@ -274,7 +277,7 @@ fn mutations(reader: &Reader, user: &UserId, grant: &MutationGrant) -> Result<Re
             last = grant.upto;
         }
     }
-    let sight = Sight::open(reader, user, &grant.conversation)?;
+    let mut sight = Sight::open(reader, user, &grant.conversation)?;
     let mut newest = HashMap::new();
     newest.extend(changes.iter().map(|(at, seq)| (*seq, *at)));
     let mut mutations = Vec::new();
@@ -332,7 +335,7 @@ fn messages(
 fn previews(reader: &Reader, user: &UserId, mut reply: Reply) -> Result<Reply, StoreError> {
     let fill = |view: &mut ConversationView| -> Result<(), StoreError> {
         if view.visible_first <= view.visible_last {
-            let sight = Sight::open(reader, user, &view.conversation)?;
+            let mut sight = Sight::open(reader, user, &view.conversation)?;
             view.last_message = Some(sight.message(view.visible_last)?);
         }
         Ok(())

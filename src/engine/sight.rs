@@ -8,7 +8,9 @@
 //! after it left, whatever happens meanwhile. What cannot be read is a hole, never the content that
 //! a change was to replace.
 
-use hashbrown::HashMap;
+use std::{iter::Peekable, vec};
+
+use hashbrown::{HashMap, hash_map::EntryRef};
 
 use crate::{
     conversation::Membership,
@@ -19,10 +21,13 @@ use crate::{
     reply::PlacedMessage,
     seq::{HistorySeq, MutationSeq},
     store::{
-        Reader, StoreError,
+        LogEntry, ReadLimit, Reader, StoreError,
         catalogue::{LogKey, Table, membership_key, row_of_user_key},
     },
 };
+
+/// Rows read at once when they are asked for one after the other: they stand together in the store.
+const AHEAD: ReadLimit = ReadLimit { entries: 32, bytes: 32 << 10 };
 
 /// One user's view of one conversation, at the moment it was opened.
 #[derive(Debug)]
@@ -33,6 +38,9 @@ pub(super) struct Sight<'a> {
     history: LogKey,
     /// None when what decides is missing or damaged: then nothing is shown.
     known: Option<Known>,
+    /// The row behind the one that was asked for last, and rows from there on. A row never changes.
+    next: HistorySeq,
+    ahead: Peekable<vec::IntoIter<LogEntry>>,
 }
 
 #[derive(Debug)]
@@ -59,7 +67,15 @@ impl<'a> Sight<'a> {
             Known { own, edits, unchanged: head == MutationSeq::ZERO }
         });
         let history = LogKey::history(conversation);
-        Ok(Self { reader, user, conversation: conversation.clone(), history, known })
+        Ok(Self {
+            reader,
+            user,
+            conversation: conversation.clone(),
+            history,
+            known,
+            next: HistorySeq::ZERO,
+            ahead: Vec::new().into_iter().peekable(),
+        })
     }
 
     /// The change up to which what is shown is up to date.
@@ -73,8 +89,22 @@ impl<'a> Sight<'a> {
     }
 
     /// A message as the user sees it.
-    pub(super) fn message(&self, seq: HistorySeq) -> Result<PlacedMessage, StoreError> {
-        self.show(seq, history::row(self.reader, &self.history, seq)?)
+    pub(super) fn message(&mut self, seq: HistorySeq) -> Result<PlacedMessage, StoreError> {
+        let row = self.row(seq)?;
+        self.show(seq, row)
+    }
+
+    fn row(&mut self, seq: HistorySeq) -> Result<Option<Message>, StoreError> {
+        let number = seq.number();
+        if std::mem::replace(&mut self.next, seq.next()) == seq {
+            if self.ahead.peek().is_none_or(|entry| entry.seq != number) {
+                self.ahead = self.reader.read(&self.history, number, AHEAD)?.into_iter().peekable();
+            }
+            if let Some(entry) = self.ahead.next_if(|entry| entry.seq == number) {
+                return Ok(history::parse(entry).1);
+            }
+        }
+        history::row(self.reader, &self.history, seq)
     }
 
     /// As [`Sight::message`], of a row that was read already.
@@ -124,12 +154,16 @@ impl<'a> Sights<'a> {
         Self { reader, user, open: HashMap::new() }
     }
 
-    pub(super) fn of(&mut self, conversation: &ConversationId) -> Result<&Sight<'a>, StoreError> {
-        if !self.open.contains_key(conversation) {
-            let sight = Sight::open(self.reader, self.user, conversation)?;
-            self.open.insert(conversation.clone(), sight);
-        }
-        Ok(&self.open[conversation])
+    pub(super) fn of(
+        &mut self,
+        conversation: &ConversationId,
+    ) -> Result<&mut Sight<'a>, StoreError> {
+        Ok(match self.open.entry_ref(conversation) {
+            EntryRef::Occupied(there) => there.into_mut(),
+            EntryRef::Vacant(place) => {
+                place.insert(Sight::open(self.reader, self.user, conversation)?)
+            }
+        })
     }
 }
 

@@ -17,7 +17,7 @@ use crate::{
     message::Entry,
     planted::{self, Bug},
     seq::InboxSeq,
-    store::{Bounds, LogEntry, ReadLimit, Reader, StoreError, Writer, catalogue::LogKey},
+    store::{Bounds, LogEntry, ReadLimit, StoreError, Writer, catalogue::LogKey},
     time::Ages,
 };
 
@@ -31,8 +31,9 @@ pub fn kept(bounds: Bounds, entries_max: u64) -> (InboxSeq, InboxSeq) {
     (InboxSeq::new(first), InboxSeq::new(bounds.last))
 }
 
-/// The first entry that is younger than `age_max`, looking at most `LOOK` entries past `first`:
-/// retention by age goes forward in slices, whenever the user's devices connect.
+/// The first entry that is younger than `age_max`, looking at most at so many entries past `first`:
+/// retention by age goes forward in slices, whenever the user's devices connect. The oldest is mostly young
+/// enough.
 ///
 /// # Errors
 /// When the store cannot be read.
@@ -43,40 +44,24 @@ pub fn expire(
     ages: Ages,
     age_max: Duration,
 ) -> Result<InboxSeq, StoreError> {
-    const LOOK: ReadLimit = ReadLimit { entries: 1000, bytes: 1 << 20 };
+    const LOOKS: [usize; 2] = [1, 1000];
     let mut kept = first;
-    for entry in writer.read(log, first.number(), LOOK)? {
-        let expired = match &entry.record {
-            Some(record) => {
-                decode(record.clone()).is_ok_and(|entry| ages.is_over(entry.time, age_max))
+    for entries in LOOKS {
+        for entry in writer.read(log, kept.number(), ReadLimit { entries, bytes: 1 << 20 })? {
+            let seq = entry.seq;
+            if !parse(entry).is_some_and(|entry| ages.is_over(entry.time, age_max)) {
+                return Ok(kept);
             }
-            None => false,
-        };
-        if !expired {
-            break;
+            kept = InboxSeq::new(seq + 1);
         }
-        kept = InboxSeq::new(entry.seq + 1);
     }
     Ok(kept)
 }
 
-/// Entries after `after`, as stored; none = the record is damaged.
-///
-/// # Errors
-/// When the store cannot be read.
-pub fn read(
-    reader: &Reader,
-    log: &LogKey,
-    after: InboxSeq,
-    limit: ReadLimit,
-) -> Result<Vec<(InboxSeq, Option<Entry>)>, StoreError> {
-    let entries = reader.read(log, after.next().number(), limit)?;
-    Ok(entries.into_iter().map(parse).collect())
-}
-
-fn parse(entry: LogEntry) -> (InboxSeq, Option<Entry>) {
-    let record = entry.record.and_then(|record| decode(record).ok());
-    (InboxSeq::new(entry.seq), record)
+/// An entry as stored; none = the record is damaged.
+#[must_use]
+pub fn parse(entry: LogEntry) -> Option<Entry> {
+    entry.record.and_then(|record| decode(record).ok())
 }
 
 #[cfg(test)]

@@ -55,7 +55,8 @@ pub fn log_page(
     let log = LogKey::inbox(user);
     let bounds = reader.bounds(&log)?;
     let limit = ReadLimit { entries, bytes: usize::MAX };
-    let entries = inbox::read(reader, &log, after, limit)?;
+    let entries = reader.read(&log, after.next().number(), limit)?.into_iter();
+    let entries = entries.map(|entry| (InboxSeq::new(entry.seq), inbox::parse(entry))).collect();
     Ok(LogPage { first: InboxSeq::new(bounds.first), last: InboxSeq::new(bounds.last), entries })
 }
 

@@ -76,22 +76,19 @@ pub fn put_id(out: &mut impl BufMut, id: &[u8]) {
     out.put_slice(id);
 }
 
-/// Reads a varint from the front of `input`.
+/// Reads a varint from the front of `input`, which is in one piece.
 ///
 /// # Errors
 /// [`Malformed`] when the input ends early or the number passes 64 bits.
 pub fn read_varint(input: &mut impl Buf) -> Result<u64, Malformed> {
     let mut value = 0u64;
-    for shift in (0..64).step_by(7) {
-        if !input.has_remaining() {
+    for (index, byte) in input.chunk().iter().take(10).enumerate() {
+        if index == 9 && *byte > 1 {
             return Err(Malformed);
         }
-        let byte = input.get_u8();
-        if shift == 63 && byte > 1 {
-            return Err(Malformed);
-        }
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte < 0x80 {
+        value |= u64::from(byte & 0x7f) << (7 * index);
+        if *byte < 0x80 {
+            input.advance(index + 1);
             return Ok(value);
         }
     }
@@ -124,11 +121,11 @@ pub fn read_slice(input: &mut Bytes) -> Result<Bytes, Malformed> {
 /// [`Malformed`] when the bytes are not an id.
 pub fn read_id<T: std::str::FromStr>(input: &mut Bytes) -> Result<T, Malformed> {
     let len = usize::from(read_u8(input)?);
-    if len > input.len() {
-        return Err(Malformed);
-    }
-    let bytes = input.split_to(len);
-    std::str::from_utf8(&bytes).map_err(|_| Malformed)?.parse().map_err(|_| Malformed)
+    // Where they stand: a part of the record of its own would be counted.
+    let id = input.get(..len).and_then(|id| std::str::from_utf8(id).ok()).ok_or(Malformed)?;
+    let id = id.parse().map_err(|_| Malformed)?;
+    input.advance(len);
+    Ok(id)
 }
 
 /// Reads a length-prefixed text.
@@ -136,11 +133,14 @@ pub fn read_id<T: std::str::FromStr>(input: &mut Bytes) -> Result<T, Malformed> 
 /// # Errors
 /// [`Malformed`] when the bytes are not UTF-8 or too few.
 pub fn read_text(input: &mut Bytes) -> Result<Arc<str>, Malformed> {
-    let bytes = read_slice(input)?;
-    if bytes.is_empty() {
+    let len = usize::try_from(read_varint(input)?).map_err(|_| Malformed)?;
+    if len == 0 {
         return Ok(no_text());
     }
-    Ok(std::str::from_utf8(&bytes).map_err(|_| Malformed)?.into())
+    let text = input.get(..len).and_then(|text| std::str::from_utf8(text).ok());
+    let text = text.ok_or(Malformed)?.into();
+    input.advance(len);
+    Ok(text)
 }
 
 /// The text of no length: many rows have one, and share it.

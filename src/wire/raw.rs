@@ -6,9 +6,6 @@
 //! Each shape is described once, as [`Fields`] (`sink`). A property test holds the result against the
 //! generated types.
 
-use bytes::BytesMut;
-use prost::encoding::{encode_varint, encoded_len_varint};
-
 use crate::{
     message::{MembershipAction, MembershipChange, MutationRef, Preferences},
     reply::{EntryView, LargeNews, MessageItem, NoticeView, PlacedMessage},
@@ -26,17 +23,17 @@ const DAMAGED_ROW: &str = "the message is damaged";
 /// Bytes `entry` takes in a batch, key and length prefix included.
 #[must_use]
 pub fn entry_len(entry: &EntryView) -> usize {
-    let mut count = Count(0);
+    let mut count = Count::default();
     count.nested(5, &EntryFields(entry));
-    count.0
+    count.len
 }
 
 /// Bytes `message` takes in a history page, key and length prefix included.
 #[must_use]
 pub fn message_len(message: &PlacedMessage) -> usize {
-    let mut count = Count(0);
+    let mut count = Count::default();
     count.nested(1, &MessageFields(message));
-    count.0
+    count.len
 }
 
 /// A `ServerFrame` with one body.
@@ -45,16 +42,6 @@ pub(super) struct FrameFields<'a, B> {
     /// The body's number in `ServerFrame.body`.
     pub number: u32,
     pub body: &'a B,
-}
-
-impl<B: Fields> FrameFields<'_, B> {
-    /// Appends the frame with its length prefix.
-    pub(super) fn write_delimited(&self, out: &mut BytesMut) {
-        let len = self.len();
-        out.reserve(len + encoded_len_varint(len as u64));
-        encode_varint(len as u64, out);
-        self.run(out);
-    }
 }
 
 impl<B: Fields> Fields for FrameFields<'_, B> {
@@ -307,9 +294,9 @@ impl Fields for MutationFields<'_> {
 
 /// Bytes a mutation takes in a page, key and length prefix included.
 pub(super) fn mutation_len(item: &(MutationSeq, PlacedMessage)) -> usize {
-    let mut count = Count(0);
+    let mut count = Count::default();
     count.nested(1, &MutationFields(item));
-    count.0
+    count.len
 }
 
 /// `MessageItems` that take at most so many bytes.
@@ -330,9 +317,9 @@ impl Fields for ItemsFields<'_> {
             };
             let skipped = *item == MessageItem::Skipped;
             let whole = ItemFields { message, skipped };
-            let mut more = Count(0);
+            let mut more = Count::default();
             more.nested(1, &whole);
-            let more = more.0.saturating_sub(EMPTY);
+            let more = more.len.saturating_sub(EMPTY);
             if more <= left {
                 left -= more;
                 sink.nested(1, &whole);
