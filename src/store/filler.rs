@@ -2,7 +2,8 @@
 //! and the memory it stands for stay small.
 //!
 //! One round: freeze the active generation; write it; flush the trees; note in them and in the
-//! checkpoint file up to which commit they are complete; give the journal's old segments back.
+//! checkpoint file up to which commit they are complete; give the journal's old segments back. After the
+//! last one room is made in the trees' file (`trees/tidy.rs`).
 //!
 //! A disk without room for a round is no failure as long as it is seen before the trees are touched:
 //! rounds are put off, memory fills up, and the writer refuses with [`StoreError::NoSpace`] until
@@ -16,7 +17,7 @@ use super::{
     checkpoint::Checkpoint,
     error::StoreError,
     guard::guarded,
-    journal::{JournalError, Recycler},
+    journal::{CommitNo, JournalError, Recycler},
     memory::Generation,
 };
 use crate::planted::{self, Bug};
@@ -25,6 +26,13 @@ use crate::planted::{self, Bug};
 const ROOM_FACTOR: u64 = 4;
 /// ... and so much more.
 const ROOM_BYTES: u64 = 8 << 20;
+
+/// Room that tidying must find on the disk.
+const TIDY_ROOM_BYTES: u64 = 64 << 20;
+/// Below so many bytes the trees' file is not tidied: there is little to gain.
+const TIDY_BYTES: u64 = 16 << 20;
+/// Steps of tidying (64 pages each) that an orderly stop waits for.
+const TIDY_STEPS: u32 = 256;
 
 /// What the filler and the writer tell each other.
 #[derive(Debug, Default)]
@@ -141,7 +149,7 @@ fn turn(shared: &Shared, recycler: &Recycler, reopened: &mut bool) -> bool {
     if stop && shared.abandoned() {
         return false;
     }
-    let outcome = guarded("a round of the filler", || round(shared, recycler, *reopened));
+    let outcome = guarded("a round of the filler", || round(shared, recycler, *reopened, stop));
     let full = matches!(outcome, Err(StoreError::NoSpace));
     match outcome {
         Ok(wrote) => *reopened = *reopened && !wrote,
@@ -156,21 +164,56 @@ fn turn(shared: &Shared, recycler: &Recycler, reopened: &mut bool) -> bool {
             shared.fail();
         }
     }
-    let mut fill = shared.fill.lock();
-    fill.rounds += 1;
-    fill.full = full;
-    shared.fill_changed.notify_all();
+    {
+        let mut fill = shared.fill.lock();
+        fill.rounds += 1;
+        fill.full = full;
+        shared.fill_changed.notify_all();
+    }
+    if stop && !*reopened && !shared.failed() {
+        tidy(shared);
+    }
     !stop && !shared.failed()
 }
 
-fn round(shared: &Shared, recycler: &Recycler, reopened: bool) -> Result<bool, StoreError> {
-    let needed = {
-        let recent = shared.recent.read();
-        if recent.active.is_empty() {
-            return Ok(false);
-        }
-        (recent.active.bytes() as u64).saturating_mul(ROOM_FACTOR).saturating_add(ROOM_BYTES)
+/// Makes room in the trees' file. Everything is durable already: what cannot be moved stays where it is.
+fn tidy(shared: &Shared) {
+    let mut steps = 0;
+    let go_on = || {
+        steps += 1;
+        // What is moved may need new room before it makes some.
+        steps <= TIDY_STEPS && shared.room().is_ok_and(|room| room >= TIDY_ROOM_BYTES)
     };
+    let tidied = match shared.trees.disk_bytes() {
+        Ok(bytes) if bytes >= TIDY_BYTES => shared.trees.tidy(go_on),
+        Ok(_) => return,
+        Err(error) => Err(error),
+    };
+    match tidied {
+        Ok(_) => tracing::debug!(steps, "the trees' file is tidied"),
+        Err(error) => tracing::warn!(%error, "the trees' file is not tidied"),
+    }
+}
+
+fn round(
+    shared: &Shared,
+    recycler: &Recycler,
+    reopened: bool,
+    last: bool,
+) -> Result<bool, StoreError> {
+    let give_back = |applied| {
+        let applied = shared.hold.limit(applied);
+        match if last { recycler.retire(applied) } else { recycler.recycle(applied) } {
+            // A spare segment is a convenience; the writer makes its own or refuses.
+            Ok(()) | Err(JournalError::NoSpace { .. }) => Ok(()),
+            Err(error) => Err(StoreError::from(error)),
+        }
+    };
+    let bytes = shared.recent.read().active.bytes() as u64;
+    if bytes == 0 {
+        return if last { give_back(CommitNo::ZERO).map(|()| false) } else { Ok(false) };
+    }
+    let needed = bytes.saturating_mul(ROOM_FACTOR).saturating_add(ROOM_BYTES);
     if shared.room()? < needed {
         return Err(StoreError::NoSpace);
     }
@@ -189,11 +232,7 @@ fn round(shared: &Shared, recycler: &Recycler, reopened: bool) -> Result<bool, S
     shared.trees.set_applied(commit.number())?;
     shared.trees.flush()?;
     Checkpoint { epoch: shared.epoch, applied: commit.number() }.save(&shared.dir)?;
-    match recycler.recycle(shared.hold.limit(commit)) {
-        // A spare segment is a convenience; the writer makes its own or refuses.
-        Ok(()) | Err(JournalError::NoSpace { .. }) => {}
-        Err(error) => return Err(error.into()),
-    }
+    give_back(commit)?;
     tracing::debug!(commit = commit.number(), bytes = frozen.bytes(), "checkpoint");
     Ok(true)
 }

@@ -89,10 +89,6 @@ impl Generation {
         self.bytes
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.bytes == 0
-    }
-
     /// Makes sure that a part of the log is here; begun over `older`, the log's bounds before this
     /// generation, if there is none yet. A part without entries says what `older` said. Returns the
     /// sequence that the next entry gets.

@@ -313,6 +313,11 @@ impl Pool {
         Ok(())
     }
 
+    fn remove_spares(&self) {
+        let spares = std::mem::take(&mut self.state.lock().spares);
+        spares.into_iter().for_each(|id| self.discard(&Name::Spare(id).path(&self.dir)));
+    }
+
     fn make_spare(&self) -> Result<(), JournalError> {
         let (_, path) = self.make(self.segment_bytes)?;
         let id = match path.file_name().and_then(|name| name.to_str()).and_then(Name::parse) {
@@ -359,6 +364,18 @@ impl Recycler {
         self.pool.check()?;
         self.pool.give_back(applied)?;
         self.pool.prepare_spares()
+    }
+
+    /// As [`Recycler::recycle`], for a journal that is about to rest: nothing is kept ready.
+    ///
+    /// # Errors
+    /// As [`Recycler::recycle`].
+    pub fn retire(&self, applied: CommitNo) -> Result<(), JournalError> {
+        let _upkeep = self.pool.upkeep.lock();
+        self.pool.check()?;
+        self.pool.give_back(applied)?;
+        self.pool.remove_spares();
+        Ok(())
     }
 }
 

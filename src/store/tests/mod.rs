@@ -4,6 +4,7 @@
 mod full;
 mod interrupted;
 mod relied;
+mod tidied;
 
 use std::time::Duration;
 

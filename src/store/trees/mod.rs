@@ -10,6 +10,7 @@
 
 mod gaps;
 mod salvage;
+mod tidy;
 mod value;
 mod whole;
 mod write;
