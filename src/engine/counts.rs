@@ -64,12 +64,14 @@ impl UserCounts {
         self.unread.values()
     }
 
-    pub(super) fn large(&self) -> impl Iterator<Item = &ConversationId> {
-        self.large.iter()
+    /// Large conversations of the user, in the order of its rows.
+    pub(super) fn large(&self) -> Vec<ConversationId> {
+        in_order(&self.large)
     }
 
-    pub(super) fn untold(&self) -> impl Iterator<Item = &ConversationId> {
-        self.untold.iter()
+    /// Conversations of which there may be something to tell, in the order of the user's rows.
+    pub(super) fn untold(&self) -> Vec<ConversationId> {
+        in_order(&self.untold)
     }
 
     fn forget(&mut self, id: &ConversationId) {
@@ -84,6 +86,15 @@ impl UserCounts {
     fn weight(&self) -> usize {
         USER_WEIGHT + self.unread.len() + self.large.len() + self.untold.len() + self.stale.len()
     }
+}
+
+/// As the keys of rows are ordered: by length first.
+fn in_order(ids: &HashSet<ConversationId>) -> Vec<ConversationId> {
+    let mut ids: Vec<_> = ids.iter().cloned().collect();
+    ids.sort_unstable_by(|one, other| {
+        (one.as_bytes().len(), one).cmp(&(other.as_bytes().len(), other))
+    });
+    ids
 }
 
 /// See the head of this module.

@@ -198,9 +198,7 @@ impl Engine {
 
     /// Makes up for entries about this user's state that a crash kept from being written.
     pub(super) fn make_up_for(&mut self, now: Now, user: &UserId) -> Result<(), StoreError> {
-        let untold: Vec<ConversationId> =
-            self.counted(user, |counted| counted.untold().cloned().collect())?;
-        for id in untold {
+        for id in self.counted(user, UserCounts::untold)? {
             let Some(own) = open::membership(&self.writer, user, &id)? else { continue };
             let untold = |about: &About| {
                 let topic = (user.clone(), id.clone(), *about);

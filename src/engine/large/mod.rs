@@ -15,7 +15,9 @@ use std::{collections::VecDeque, sync::Arc, time::Instant};
 use hashbrown::{HashMap, HashSet};
 
 use self::totals::Totals;
-use super::{Caller, Engine, Now, effects::LargeSign, open::Open, watched::Changed};
+use super::{
+    Caller, Engine, Now, counts::UserCounts, effects::LargeSign, open::Open, watched::Changed,
+};
 use crate::{
     conversation::Conversation,
     id::{ConversationId, SessionId, UserId},
@@ -107,8 +109,7 @@ impl Engine {
             }
             return Ok(());
         }
-        let large: Vec<ConversationId> =
-            self.counted(&caller.user, |counted| counted.large().cloned().collect())?;
+        let large = self.counted(&caller.user, UserCounts::large)?;
         let user = User { sessions: vec![caller.session], ..User::default() };
         self.large.users.insert(caller.user.clone(), user);
         for id in large {
