@@ -257,8 +257,8 @@ async fn inbox(server: &Server, mint: &Mint, user: &str) -> BTreeMap<String, Vec
 #[allow(clippy::await_holding_refcell_ref, reason = "each sender has one task")]
 fn five_times_what_can_be_done() {
     let _alone = alone();
-    let (senders, members) = (count(128, 24), count(300, 150));
-    let waiting_time = Duration::from_millis(count(1000, 200) as u64);
+    let (senders, members) = (count(128, 48), 300);
+    let waiting_time = Duration::from_millis(count(1000, 100) as u64);
     let span = Duration::from_millis(count(15_000, 2_000) as u64);
     let server = Server::start(&[
         ("limits.waiting_time", &format!("{}ms", waiting_time.as_millis())),

@@ -374,6 +374,13 @@ impl Driver {
             if !due {
                 continue;
             }
+            let unheard = client.compared.is_some() && client.ends.is_empty();
+            if !expired && unheard && !session.wants_input() {
+                // So much of it has no answer that nothing it says is read: that is no silence.
+                client.silence = now.mono + self.model.limits.heartbeat_interval * 3;
+                session.handle_timeout(now);
+                continue;
+            }
             let end = match &client.phase {
                 _ if expired => End::Away(GoAwayReason::TokenExpired),
                 Phase::Greeting(0) => End::Error(ErrorCode::HelloTimeout),

@@ -355,9 +355,10 @@ impl Driver {
     }
 
     fn misbehave(&mut self, at: usize) -> Result<(), Found> {
-        let client = &self.shell.connections[at].client;
+        let Connection { client, stalled, .. } = &self.shell.connections[at];
         let beyond = InboxSeq::new(self.model.head(&client.user).number().max(client.stored) + 5);
-        let streaming = matches!(client.phase, Phase::Streaming { .. });
+        // To whoever reads nothing a TooLong may be on its way, after which Resume is right.
+        let streaming = matches!(client.phase, Phase::Streaming { .. }) && !stalled;
         let zero = InboxSeq::ZERO;
         match self.plan.dice.below(4) {
             0 => {
