@@ -42,7 +42,8 @@ pub const PLANTED: &[Planted] = &[
     Planted { bug: Bug::PushJobLost, checker: Checker::Hook, breaks: &[I11] },
     model(Bug::SequenceReused, &[I1]),
     model(Bug::NewestTrimmed, &[I10]),
-    model(Bug::InstructionLost, &[I8]),
+    // The sequence that the next ack tells shows as well that an inbox lacks it.
+    model(Bug::InstructionLost, &[I1, I8]),
     model(Bug::UnreadTwice, &[I9]),
     model(Bug::LeakBeforeJoin, &[I2]),
     model(Bug::CursorBackwards, &[I7]),
