@@ -182,7 +182,7 @@ impl Backup {
         }
         let sound =
             text.rfind("checksum ").map(|at| text.split_at(at)).is_some_and(|(body, sum)| {
-                sum.trim_end() == format!("checksum {:08x}", crc32c::crc32c(body.as_bytes()))
+                sum == format!("checksum {:08x}\n", crc32c::crc32c(body.as_bytes()))
             });
         let read = || {
             let file = |kind: BlockKind| {

@@ -68,6 +68,14 @@ fn every_damage_of_a_backup_is_seen() {
     let whole = place.path("whole");
     // Values alone when it is closed; with commits when a daemon was killed behind its checkpoint.
     run(&data, ["backup".as_ref(), whole.as_os_str()], 0);
+    // A line feed that became other white space is damage as well.
+    let mut bytes = fs::read(whole.join("BACKUP")).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    let spoilt = place.path("spoilt");
+    copy(&whole, &spoilt);
+    fs::write(spoilt.join("BACKUP"), bytes).unwrap();
+    refused(&place.path("to"), ["verify".as_ref(), spoilt.as_os_str()], 9);
     for number in 0..damages {
         let backup = place.path("backup");
         copy(&whole, &backup);
