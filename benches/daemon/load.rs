@@ -58,6 +58,12 @@ impl Tally {
         })
     }
 
+    /// What was sent then is acked now.
+    pub fn ack(&self, sent: Instant) {
+        let _ = self.latency.borrow_mut().record(sent.elapsed().as_nanos() as u64);
+        bump(&self.acked, 1);
+    }
+
     /// Send-to-ack in microseconds, of what was sent since [`Tally::reset`].
     pub fn micros(&self, quantile: f64) -> f64 {
         self.latency.borrow().value_at_quantile(quantile) as f64 / 1e3
@@ -134,10 +140,7 @@ pub async fn send(
         while let Some(said) = link.ready() {
             match said {
                 Said::SendAck => {
-                    let start = sent_at.pop_front().expect("an ack belongs to a send");
-                    let nanos = start.elapsed().as_nanos() as u64;
-                    let _ = tally.latency.borrow_mut().record(nanos);
-                    bump(&tally.acked, 1);
+                    tally.ack(sent_at.pop_front().expect("an ack belongs to a send"));
                 }
                 Said::Batch { first, last } => bump(&tally.delivered, last + 1 - first),
                 Said::Push => bump(&tally.delivered, 1),

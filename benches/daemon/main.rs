@@ -14,7 +14,8 @@
 //! --plot FILE   the scenario `growth` as a picture (SVG)
 //! ```
 //!
-//! `ROAMD_BENCH_DIR` chooses the disk; `ROAMD_BENCH_DAEMON` another binary, to compare two.
+//! `ROAMD_BENCH_DIR` chooses the disk; `ROAMD_BENCH_DAEMON` another binary, to compare two. If
+//! `redis-server` is installed (or named by `ROAMD_BENCH_REDIS`), pairs and stores are also run on it.
 
 #![allow(
     missing_docs,
@@ -28,6 +29,7 @@ mod floor;
 mod link;
 mod load;
 mod plot;
+mod redis;
 mod relay;
 mod scan;
 mod scenarios;

@@ -8,6 +8,7 @@ use super::Bench;
 use crate::{
     figures::Outcome,
     load::{self, Round, Tally, adopt_all, content, measure},
+    redis::Redis,
     server::{Server, Target},
 };
 
@@ -31,7 +32,7 @@ async fn load(
     bench: &Bench,
     target: &Rc<Target>,
     server: Option<(&Server, &mut Outcome)>,
-    (count, window, online): (usize, usize, bool),
+    (count, window, online): Shape,
     length: Duration,
 ) -> Came {
     let tally = Tally::new();
@@ -58,7 +59,40 @@ async fn load(
     Came { acked, delivered, seconds, tally }
 }
 
-async fn beside_relay(bench: &Bench, shape: (usize, usize, bool)) -> (Outcome, Came, Came) {
+/// The shape of a load.
+type Shape = (usize, usize, bool);
+
+/// The same on Redis, if it is installed.
+async fn redis(bench: &Bench, (count, window, online): Shape, length: Duration) -> Option<Came> {
+    let redis = Redis::start(&bench.dir)?;
+    bench.step("Redis");
+    let run = async {
+        let tally = Tally::new();
+        let mut tasks = JoinSet::new();
+        for pair in (0..count).filter(|_| online) {
+            tasks.spawn_local(redis.receive(pair, Rc::clone(&tally)).await);
+        }
+        for pair in 0..count {
+            tasks.spawn_local(redis.send(pair, window, Rc::clone(&tally)).await);
+        }
+        tokio::time::sleep(length / 4).await;
+        let seconds = measure(length, &tally).await;
+        let (acked, delivered) = (tally.acked.get() as f64, tally.delivered.get() as f64);
+        tasks.abort_all();
+        Came { acked, delivered, seconds, tally }
+    };
+    Some(LocalSet::new().run_until(run).await)
+}
+
+/// What Redis does, and the daemon beside it.
+fn beside_redis(came: &Came, redis: Option<&Came>, outcome: &mut Outcome) {
+    let Some(redis) = redis else { return };
+    outcome.add("Redis, fsync always: messages/s", redis.rate(), "");
+    outcome.add("Redis, fsync always: p50", redis.tally.micros(0.5), "us");
+    outcome.add("rate / Redis", came.rate() / redis.rate(), "x");
+}
+
+async fn beside_relay(bench: &Bench, shape: Shape) -> (Outcome, Came, Came) {
     let mut outcome = Outcome::default();
     bench.step("the relay");
     let relay = bench.relay();
@@ -74,12 +108,15 @@ async fn beside_relay(bench: &Bench, shape: (usize, usize, bool)) -> (Outcome, C
 }
 
 pub async fn pairs(bench: &Bench, count: usize, window: usize) -> Outcome {
-    let (used, came, floor) = beside_relay(bench, (count, window, true)).await;
+    let shape = (count, window, true);
+    let (used, came, floor) = beside_relay(bench, shape).await;
+    let redis = redis(bench, shape, bench.length).await;
     let mut outcome = Outcome::default();
     outcome.add("messages/s", came.rate(), "");
     outcome.add("deliveries/s, own copy included", came.delivered / came.seconds, "");
     outcome.add("relay messages/s", floor.rate(), "");
     outcome.add("of the relay", came.rate() / floor.rate() * 100.0, "%");
+    beside_redis(&came, redis.as_ref(), &mut outcome);
     outcome.add("send to ack p50", came.tally.micros(0.5), "us");
     outcome.add("send to ack p99", came.tally.micros(0.99), "us");
     outcome.add("fdatasync p50", bench.sync_micros(), "us");
@@ -90,11 +127,14 @@ pub async fn pairs(bench: &Bench, count: usize, window: usize) -> Outcome {
 }
 
 pub async fn offline(bench: &Bench) -> Outcome {
-    let (used, came, floor) = beside_relay(bench, (200, 32, false)).await;
+    let shape = (200, 32, false);
+    let (used, came, floor) = beside_relay(bench, shape).await;
+    let redis = redis(bench, shape, bench.length).await;
     let mut outcome = Outcome::default();
     outcome.add("messages/s", came.rate(), "");
     outcome.add("relay messages/s", floor.rate(), "");
     outcome.add("of the relay", came.rate() / floor.rate() * 100.0, "%");
+    beside_redis(&came, redis.as_ref(), &mut outcome);
     outcome.add("fdatasync p50", bench.sync_micros(), "us");
     refused(&came.tally, &mut outcome);
     outcome.append(used);
