@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail by panic")]
 
+mod audit;
 mod client;
 mod compare;
 mod dice;

@@ -15,6 +15,8 @@
 // The checkers are used here in part.
 #![allow(dead_code)]
 
+#[path = "../model/audit.rs"]
+mod audit;
 #[path = "../model/client.rs"]
 mod client;
 #[path = "../model/compare.rs"]

@@ -19,6 +19,7 @@ mod publish;
 mod server;
 mod shrink;
 mod soak;
+mod steps;
 mod tap;
 mod world;
 
@@ -171,7 +172,7 @@ fn report(seed: u64, failed: &Run, found: &str) -> String {
     let chosen = |kept: &[usize]| kept.iter().map(|at| plan[*at].clone()).collect::<Vec<_>>();
     let (kept, small) =
         shrink::shrink(plan, found, |kept| run(seed, Some(&chosen(kept)), false).result);
-    let line = |at: &usize| format!("  {at:3} {}", world::short(&plan[*at].act));
+    let line = |at: &usize| format!("  {at:3} {}", steps::short(&plan[*at].act));
     let lines: Vec<_> = kept.iter().map(line).collect();
     let numbers: Vec<_> = kept.iter().map(usize::to_string).collect();
     format!(

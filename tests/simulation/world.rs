@@ -13,13 +13,13 @@ use roamd::{
     engine::{Engine, Now},
     id::{DeviceId, Epoch, UserId},
     session::SessionContext,
-    store::{Store, StoreConfig, StoreError, simulated_disk as disk},
+    store::{Store, StoreConfig, simulated_disk as disk},
     time::Timestamp,
     wire::proto,
 };
 
 use crate::{
-    acts::{Act, Death},
+    acts::Death,
     device::Device,
     dice::Dice,
     driver::{Found, WALL_MS},
@@ -34,9 +34,6 @@ const SECRET: &[u8] = b"a secret for tests only, 32 bytes and more";
 const SHOWN: usize = 40;
 /// So often time goes on by a step although something was due before it.
 const STUCK_MAX: u32 = 60_000;
-/// All must be well so long after everything is whole again, where the device lets enough come at once.
-const CONVERGE: Duration = Duration::from_secs(10);
-
 pub struct World {
     pub now: Now,
     began: Instant,
@@ -60,8 +57,8 @@ pub struct World {
     pub devices: Vec<Device>,
     config: StoreConfig,
     /// How the first wall clock after the next start differs.
-    clock_set: i64,
-    full_until: Option<Instant>,
+    pub(super) clock_set: i64,
+    pub(super) full_until: Option<Instant>,
     /// The disk was full at some time.
     pub was_full: bool,
     pub stirred: u64,
@@ -160,7 +157,7 @@ impl World {
     }
 
     /// The process ends, at whatever it is.
-    fn die(&mut self, death: Death) {
+    pub(super) fn die(&mut self, death: Death) {
         self.note(|| format!("the server ends: {death:?}"));
         self.count(format!("death: {death:?}"));
         if let Some(process) = self.process.take() {
@@ -247,7 +244,7 @@ impl World {
     }
 
     /// An orderly stop.
-    fn stop(&mut self) -> Result<(), Found> {
+    pub(super) fn stop(&mut self) -> Result<(), Found> {
         self.drain()?;
         let now = self.now;
         if !self.dying && self.process()?.engine.finish(now).is_ok() && !disk::is_dead() {
@@ -330,7 +327,7 @@ impl World {
     }
 
     /// Does everything that is due now.
-    fn work(&mut self) -> Result<(), Found> {
+    pub(super) fn work(&mut self) -> Result<(), Found> {
         for turn in 0.. {
             let before = self.stirred;
             if self.full_until.is_some_and(|at| at <= self.now.mono) {
@@ -446,12 +443,12 @@ impl World {
         self.accept(id, user)
     }
 
-    fn find(&self, user: &UserId, device: &DeviceId) -> Option<usize> {
+    pub(super) fn find(&self, user: &UserId, device: &DeviceId) -> Option<usize> {
         self.devices.iter().position(|it| (&it.user, &it.device) == (user, device))
     }
 
     /// The device runs.
-    fn come(&mut self, user: &UserId, device: &DeviceId) -> usize {
+    pub(super) fn come(&mut self, user: &UserId, device: &DeviceId) -> usize {
         let at = self.find(user, device).unwrap_or_else(|| {
             self.devices.push(Device::new(user.clone(), device.clone()));
             self.devices.len() - 1
@@ -466,143 +463,11 @@ impl World {
         at
     }
 
-    fn link_of(&mut self, user: &UserId, device: &DeviceId) -> Option<&mut Link> {
+    pub(super) fn link_of(&mut self, user: &UserId, device: &DeviceId) -> Option<&mut Link> {
         let at = self.find(user, device)?;
         let id = self.devices[at].app.as_ref()?.link?;
         self.links.iter_mut().find(|link| link.id == id)
     }
-
-    // Steps.
-
-    /// One step of the plan.
-    pub fn act(&mut self, act: &Act) -> Result<(), Found> {
-        self.note(|| format!("-- {}", short(act)));
-        let now = self.now.mono;
-        let is_full = self.process.as_ref().is_some_and(|process| process.engine.is_full());
-        match act {
-            Act::Ask(user, device, body) => {
-                let at = self.come(user, device);
-                self.devices[at].ask(body.clone());
-            }
-            Act::Wait(span) => return self.pass(*span),
-            Act::SetClock(by) => self.clock_set += by,
-            Act::Come(user, device) => {
-                self.come(user, device);
-            }
-            Act::Go(user, device) => {
-                if let Some(link) = self.link_of(user, device) {
-                    link.leave(End::Device, now);
-                }
-                if let Some(at) = self.find(user, device) {
-                    self.devices[at].app = None;
-                }
-            }
-            Act::Sleep(user, device, span) => {
-                if let Some(at) = self.find(user, device)
-                    && let Some(app) = &mut self.devices[at].app
-                {
-                    app.asleep_until = Some(now + *span);
-                }
-            }
-            Act::Cut(user, device) => {
-                let mut dice = Dice::new(self.dice.below(1 << 40));
-                if let Some(link) = self.link_of(user, device) {
-                    link.cut(now, &mut dice);
-                }
-            }
-            Act::Dark(user, device) => {
-                if let Some(link) = self.link_of(user, device) {
-                    link.darken();
-                }
-            }
-            Act::Slow(user, device, delay) => {
-                if let Some(link) = self.link_of(user, device) {
-                    link.set_delay(*delay);
-                }
-            }
-            // What waits for room is in memory only, and the model does not tell it apart.
-            Act::Die(_) | Act::Restart | Act::Fault(..) if is_full => {}
-            Act::Die(death) if self.process.is_some() => self.die(*death),
-            Act::Restart if self.process.is_some() => self.stop()?,
-            Act::Fault(steps, fault) if self.process.is_some() => disk::fail_after(*steps, *fault),
-            Act::Full(span) if self.process.is_some() && !disk::armed() => {
-                // What is held back for a while is written first.
-                for _ in 0..20 {
-                    if self.model.deadline().is_none() {
-                        break;
-                    }
-                    self.pass(Duration::from_millis(250))?;
-                }
-                if self.process.is_some() && self.model.deadline().is_none() {
-                    disk::set_full(true);
-                    self.was_full = true;
-                    self.full_until = Some(self.now.mono + *span);
-                    self.count("full".into());
-                }
-            }
-            Act::Checkpoint if !is_full => {
-                let settled = self.process.as_ref().map(|process| process.store.settle());
-                match settled {
-                    // The disk is full, and nobody has met it yet.
-                    None | Some(Ok(()) | Err(StoreError::NoSpace)) => {}
-                    Some(Err(error)) => self.failed(&error.to_string())?,
-                }
-            }
-            Act::Check => self.check()?,
-            Act::Heal => return self.heal(),
-            _ => {}
-        }
-        self.work()
-    }
-
-    /// Everything is whole again, and everybody is there.
-    pub fn heal(&mut self) -> Result<(), Found> {
-        disk::disarm();
-        if self.process.is_some() && disk::fired() {
-            self.die(Death::Fault);
-        }
-        let now = self.now.mono;
-        for link in &mut self.links {
-            link.set_delay(Duration::from_millis(1));
-            if link.is_dark() {
-                link.cut(now, &mut self.dice);
-            }
-        }
-        if self.process.is_none() {
-            self.up_at = Some(now);
-        }
-        self.full_until = self.full_until.map(|_| now);
-        self.pass(Duration::from_secs(1))?;
-        let now = self.now.mono;
-        for device in &mut self.devices {
-            if let Some(app) = &mut device.app {
-                app.asleep_until = None;
-                app.retry_at = app.retry_at.map(|at| at.min(now));
-            }
-        }
-        self.pass(CONVERGE)?;
-        let waits = |device: &Device| device.app.as_ref().is_some_and(|it| it.retry_at.is_some());
-        if self.devices.iter().any(waits) {
-            // A token of half a minute may have ended just now; its device comes back with another one.
-            self.pass(Duration::from_secs(1))?;
-        }
-        self.check()?;
-        self.converged(false)?;
-        if self.devices.iter().any(|device| device.app.is_some() && device.narrow) {
-            self.pass(CONVERGE * 20)?;
-            self.check()?;
-        }
-        self.converged(true)
-    }
-}
-
-/// A step in one line.
-pub fn short(act: &Act) -> String {
-    let mut line = format!("{act:?}");
-    if line.len() > 300 {
-        line = line.chars().take(300).chain("...".chars()).collect();
-    }
-    line
 }
 
 fn same_epoch(model: &Model, epoch: Epoch) -> Result<(), Found> {
