@@ -14,7 +14,7 @@ use hashbrown::{HashMap, hash_map::EntryRef};
 
 use crate::{
     conversation::Membership,
-    history::{self, Change, Laid, Mutation},
+    history::{self, Alike, Change, Laid, Mutation},
     id::{ConversationId, UserId},
     message::{Message, MessageState},
     planted::{self, Bug},
@@ -41,6 +41,7 @@ pub(super) struct Sight<'a> {
     /// The row behind the one that was asked for last, and rows from there on. A row never changes.
     next: HistorySeq,
     ahead: Peekable<vec::IntoIter<LogEntry>>,
+    alike: Alike,
 }
 
 #[derive(Debug)]
@@ -75,6 +76,7 @@ impl<'a> Sight<'a> {
             known,
             next: HistorySeq::ZERO,
             ahead: Vec::new().into_iter().peekable(),
+            alike: Alike::default(),
         })
     }
 
@@ -101,7 +103,7 @@ impl<'a> Sight<'a> {
                 self.ahead = self.reader.read(&self.history, number, AHEAD)?.into_iter().peekable();
             }
             if let Some(entry) = self.ahead.next_if(|entry| entry.seq == number) {
-                return Ok(history::parse(entry).1);
+                return Ok(history::parse_alike(entry, &mut self.alike).1);
             }
         }
         history::row(self.reader, &self.history, seq)

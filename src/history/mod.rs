@@ -1,11 +1,13 @@
 //! The history: a conversation's messages, kept long; the stored form of a message and paging.
 
+mod alike;
 mod mutation;
 mod record;
 
 pub use self::{
+    alike::Alike,
     mutation::{Change, Laid, Mutated, Mutation, laid},
-    record::{decode, encode, encode_lost, ordinal},
+    record::{decode, decode_alike, encode, encode_lost, ordinal},
 };
 use crate::{
     message::Message,
@@ -50,7 +52,9 @@ pub fn read(
     }
     let entries = span.len() as usize;
     let limit = ReadLimit { entries, bytes: usize::MAX };
-    Ok(reader.read(log, span.first.number(), limit)?.into_iter().map(parse).collect())
+    let mut alike = Alike::default();
+    let rows = reader.read(log, span.first.number(), limit)?.into_iter();
+    Ok(rows.map(|row| parse_alike(row, &mut alike)).collect())
 }
 
 /// One row; none when it was never there or is damaged.
@@ -64,7 +68,14 @@ pub fn row(reader: &Reader, log: &LogKey, seq: HistorySeq) -> Result<Option<Mess
 /// The message in a log entry; none when it is damaged.
 #[must_use]
 pub fn parse(entry: LogEntry) -> (HistorySeq, Option<Message>) {
-    (HistorySeq::new(entry.seq), entry.record.and_then(|record| decode(record).ok()))
+    parse_alike(entry, &mut Alike::default())
+}
+
+/// As [`parse`], one of several.
+#[must_use]
+pub fn parse_alike(entry: LogEntry, alike: &mut Alike) -> (HistorySeq, Option<Message>) {
+    let message = entry.record.and_then(|record| decode_alike(record, alike).ok());
+    (HistorySeq::new(entry.seq), message)
 }
 
 #[cfg(test)]
