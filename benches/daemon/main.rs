@@ -1,6 +1,7 @@
 //! Load on the shipped daemon: `cargo bench --bench daemon [-- OPTIONS] [NAME...]`.
 //!
-//! Starts the real binary on a temporary data directory and drives it over loopback from one thread.
+//! Starts the real binary on a temporary data directory and drives it over loopback from one thread (devices
+//! that come back: from one for each that is on its way).
 //! Each scenario prints its figures beside a floor of the same round: fdatasync of the same disk, and
 //! a relay in memory behind the same driver, so that the noise of the machine cancels.
 //!
@@ -35,6 +36,7 @@ mod scan;
 mod scenarios;
 mod server;
 mod targets;
+mod visit;
 
 use std::{collections::HashMap, env, path::PathBuf, time::Duration};
 

@@ -1,15 +1,14 @@
 //! Sessions: how fast they come, and what they cost when they do nothing.
 
 use std::{
-    cell::Cell,
     rc::Rc,
     time::{Duration, Instant},
 };
 
-use tokio::task::{JoinSet, LocalSet};
+use tokio::task::LocalSet;
 
 use super::Bench;
-use crate::{figures::Outcome, link::Link, load::adopt_all, server::Target};
+use crate::{figures::Outcome, link::Link, load::adopt_all, server::Target, visit};
 
 /// Connections that are being opened at the same time.
 const TOGETHER: usize = 64;
@@ -19,29 +18,12 @@ const DEVICES: usize = 2048;
 /// Devices come back in turn for this long: connects per second, and how many.
 async fn come_back(target: &Rc<Target>, length: Duration) -> (f64, f64) {
     let names = || (0..DEVICES).map(|user| format!("u{user}"));
-    let mut known = Vec::with_capacity(DEVICES);
+    let mut hellos = Vec::with_capacity(DEVICES);
     for (link, name) in adopt_all(target, names()).await.iter().zip(names()) {
-        known.push((target.token(&name), link.last_seq, link.epoch));
+        hellos.push(visit::hello(&target.token(&name), link.last_seq, link.epoch));
     }
-    let known = Rc::new(known);
-    let (next, count) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0u64)));
-    let start = Instant::now();
-    let mut tasks = JoinSet::new();
-    for _ in 0..TOGETHER {
-        let (target, known) = (Rc::clone(target), Rc::clone(&known));
-        let (next, count) = (Rc::clone(&next), Rc::clone(&count));
-        tasks.spawn_local(async move {
-            while start.elapsed() < length {
-                let index = next.replace((next.get() + 1) % DEVICES);
-                let (token, seq, epoch) = &known[index];
-                Link::open(&target, token, "d", Some(*seq), *epoch).await.caught_up().await;
-                count.set(count.get() + 1);
-            }
-        });
-    }
-    tasks.join_all().await;
-    let count = count.get() as f64;
-    (count / start.elapsed().as_secs_f64(), count)
+    let (count, seconds) = visit::come_back(target.address, &hellos, TOGETHER, length);
+    (count as f64 / seconds, count as f64)
 }
 
 pub async fn connects(bench: &Bench) -> Outcome {
