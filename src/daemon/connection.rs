@@ -30,7 +30,7 @@ use super::{
     stream::Stream,
 };
 use crate::{
-    engine::{Answer, Caller, Now, read},
+    engine::{Answer, Caller, Command, Now, read},
     id::{ConversationId, SessionId},
     limits::{
         CLIENT_FRAME_BYTES_MAX, FRAME_FREE_BYTES_MAX, FRAME_TIME_MAX, GREETING_FRAME_BYTES_MAX,
@@ -411,6 +411,10 @@ impl Connection {
                     wire::encode_server(req_id, &reply, &mut self.output);
                 }
                 Output::Submit(number, caller, command) => {
+                    if let Some(reply) = self.at_once(number, &caller, &command) {
+                        self.session.handle_reply(number, reply);
+                        continue;
+                    }
                     self.attached |= !self.session.is_open();
                     let submitter = &self.shared.submitter;
                     if submitter.submit(&self.feed, number, caller, command).is_err() {
@@ -427,6 +431,16 @@ impl Connection {
             }
         }
         false
+    }
+
+    /// The reply to what needs no word of the engine: nothing that this session has asked for before is
+    /// still to be done, and nobody has ended it.
+    fn at_once(&self, number: u64, caller: &Caller, command: &Command) -> Option<Reply> {
+        if !self.session.waits_only_for(number) || self.feed.is_barred() {
+            return None;
+        }
+        // What cannot be read is the engine's to tell.
+        read::at_once(&self.shared.reader, &caller.user, command).ok().flatten()
     }
 
     fn read_inbox(&mut self, after: InboxSeq, upto: InboxSeq, most: ReadLimit) {

@@ -75,6 +75,8 @@ struct Waiting {
     arrivals: Arrivals,
     /// Something has come in since the connection last looked.
     arrived: bool,
+    /// The session was ended: the end itself comes behind what is still to be answered.
+    barred: bool,
     /// The connection, while it waits.
     connection: Option<Waker>,
 }
@@ -119,6 +121,15 @@ impl Feed {
 
     pub(super) fn grow(&self, wakes: &mut Wakes, head: InboxSeq) {
         self.put_with(wakes, |arrivals| arrivals.head = arrivals.head.max(Some(head)));
+    }
+
+    /// From now on the session reads nothing that the engine has not allowed.
+    pub(super) fn bar(&self) {
+        self.0.lock().barred = true;
+    }
+
+    pub(super) fn is_barred(&self) -> bool {
+        self.0.lock().barred
     }
 
     pub(super) fn end(&self, wakes: &mut Wakes, reason: GoAwayReason) {

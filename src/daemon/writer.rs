@@ -326,6 +326,12 @@ impl Thread {
         for (user, session, followed) in effects.unfollowed {
             self.directory.session(&user, session).for_each(|feed| feed.unfollow(&followed));
         }
+        for sign in &effects.signs {
+            // Whoever hears that a session was ended finds that it reads nothing any more.
+            if let Sign::End(user, session, _) = sign {
+                self.directory.session(user, *session).for_each(|feed| feed.bar());
+            }
+        }
         self.hand_out(wakes, &mut held.due);
         // Before the inboxes: what came from a large conversation goes before the entry that it no
         // longer is one.

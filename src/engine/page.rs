@@ -2,6 +2,7 @@
 
 use super::{Answer, Caller, Engine, HistoryGrant, Stop, not_found, open, refuse};
 use crate::{
+    conversation::Membership,
     history,
     id::ConversationId,
     inbox,
@@ -22,38 +23,11 @@ impl Engine {
     ) -> Result<Answer, Stop> {
         let own = open::membership(&self.writer, &caller.user, id)?.ok_or_else(not_found)?;
         let head = self.cache.tip(&self.writer, id)?.head;
-        let visible = own.hull(head);
-        let below = match direction {
-            Direction::Newest => false,
-            Direction::Older(anchor) => anchor < visible.first && !visible.is_empty(),
-            Direction::Newer(anchor) => {
-                anchor > HistorySeq::ZERO && anchor.next() < visible.first && !visible.is_empty()
-            }
-        };
-        if below {
-            return Err(refuse(
-                ErrorCode::BelowFloor,
-                format!("the oldest message to be seen is {}", visible.first),
-            ));
-        }
-        // One page never spans a gap between two intervals: the nearest interval with rows counts.
-        let spans = own.visible(head);
-        let nearest = match direction {
-            Direction::Newest => spans.clone().next_back(),
-            Direction::Older(anchor) => spans.clone().rfind(|span| span.first < anchor),
-            Direction::Newer(anchor) => spans.clone().find(|span| span.last > anchor),
-        };
-        let span = match nearest {
-            Some(nearest) => history::page(nearest, direction, limit),
-            None => Span { first: head.next(), last: head },
-        };
-        Ok(Answer::History(HistoryGrant {
-            conversation: id.clone(),
-            span,
-            max_bytes,
-            direction,
-            visible,
-        }))
+        let granted = grant(&own, head, id, direction, limit, max_bytes);
+        granted.map(Answer::History).map_err(|first| {
+            let detail = format!("the oldest message to be seen is {first}");
+            refuse(ErrorCode::BelowFloor, detail)
+        })
     }
 
     pub(super) fn sync_pull(
@@ -76,4 +50,39 @@ impl Engine {
         }
         Ok(Answer::Pull(after, head, limit))
     }
+}
+
+/// What belongs on a page for whoever has this to do with the conversation, or the first row to be seen, if
+/// what was asked for lies below it. `head` is the newest message.
+pub(super) fn grant(
+    own: &Membership,
+    head: HistorySeq,
+    id: &ConversationId,
+    direction: Direction,
+    limit: u32,
+    max_bytes: usize,
+) -> Result<HistoryGrant, HistorySeq> {
+    let visible = own.hull(head);
+    let below = match direction {
+        Direction::Newest => false,
+        Direction::Older(anchor) => anchor < visible.first && !visible.is_empty(),
+        Direction::Newer(anchor) => {
+            anchor > HistorySeq::ZERO && anchor.next() < visible.first && !visible.is_empty()
+        }
+    };
+    if below {
+        return Err(visible.first);
+    }
+    // One page never spans a gap between two intervals: the nearest interval with rows counts.
+    let spans = own.visible(head);
+    let nearest = match direction {
+        Direction::Newest => spans.clone().next_back(),
+        Direction::Older(anchor) => spans.clone().rfind(|span| span.first < anchor),
+        Direction::Newer(anchor) => spans.clone().find(|span| span.last > anchor),
+    };
+    let span = match nearest {
+        Some(nearest) => history::page(nearest, direction, limit),
+        None => Span { first: head.next(), last: head },
+    };
+    Ok(HistoryGrant { conversation: id.clone(), span, max_bytes, direction, visible })
 }

@@ -4,12 +4,13 @@
 //! joined here, when an entry is read (late binding), and always through [`super::sight`].
 
 use super::{
-    Answer, HistoryGrant, MutationGrant, preferences, readers,
-    sight::{Sight, Sights},
+    Answer, Command, HistoryGrant, MutationGrant, page, preferences, readers,
+    sight::{Sight, Sights, readable},
 };
 use hashbrown::HashMap;
 
 use crate::{
+    conversation::Membership,
     history::{self, Mutation},
     id::{ConversationId, UserId},
     inbox,
@@ -21,9 +22,12 @@ use crate::{
     planted::{self, Bug},
     refusal::{ErrorCode, Refusal},
     reply::{Batch, ConversationView, EntryView, MessageItem, PlacedMessage, Reply},
-    request::Direction,
+    request::{Direction, Request},
     seq::{HistorySeq, InboxSeq, MutationSeq, Span},
-    store::{ReadLimit, Reader, StoreError, catalogue::LogKey},
+    store::{
+        ReadLimit, Reader, StoreError,
+        catalogue::{LogKey, Table, membership_key},
+    },
     time::Timestamp,
 };
 
@@ -155,6 +159,33 @@ pub fn complete(
             None
         }
     })
+}
+
+/// The page that is asked for, if it is one and nothing is to be said against it; none: the engine is to be
+/// asked. For a session that waits for nothing else: whatever it was told of is durable, and is seen here.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn at_once(
+    reader: &Reader,
+    user: &UserId,
+    command: &Command,
+) -> Result<Option<Reply>, StoreError> {
+    let Command::Request(Request::FetchHistory { conversation: id, direction, limit, max_bytes }) =
+        command
+    else {
+        return Ok(None);
+    };
+    // The end goes first: whoever is a member behind it may see everything up to it, and whoever has left
+    // by then was a member when it was there, or sees less.
+    let Some(head) = readable(reader.bounds(&LogKey::history(id)))? else { return Ok(None) };
+    let own = readable(reader.row(Table::Membership, &membership_key(user, id)))?.flatten();
+    let Some(own) = own.and_then(|row| Membership::decode(row).ok()) else { return Ok(None) };
+    let head = HistorySeq::new(head.last);
+    match page::grant(&own, head, id, *direction, *limit, *max_bytes) {
+        Ok(grant) => Ok(Some(self::page(reader, user, grant)?)),
+        Err(_) => Ok(None),
+    }
 }
 
 fn page(reader: &Reader, user: &UserId, grant: HistoryGrant) -> Result<Reply, StoreError> {

@@ -186,7 +186,7 @@ fn changed(placed: PlacedMessage, mutation: Mutation) -> PlacedMessage {
 }
 
 /// None for what is damaged: here that is an answer, not a failure.
-fn readable<T>(read: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
+pub(super) fn readable<T>(read: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
     match read {
         Ok(it) => Ok(Some(it)),
         Err(StoreError::Damaged(_)) => Ok(None),

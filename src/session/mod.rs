@@ -211,6 +211,12 @@ impl Session {
         self.outstanding.len() >= self.context.limits.outstanding_requests as usize
     }
 
+    /// Whether this is the only request that has no reply yet.
+    #[must_use]
+    pub fn waits_only_for(&self, req_id: u64) -> bool {
+        self.outstanding == [req_id]
+    }
+
     /// What to do next.
     pub fn poll_output(&mut self) -> Option<Output> {
         if self.outputs.is_empty() {

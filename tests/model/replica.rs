@@ -193,7 +193,9 @@ impl Replica {
             } else {
                 let missing = |row: &u64| *row > at.history && *row <= end.history.number();
                 let changes = model.talks[id].mutations.iter().skip(at.mutation as usize);
-                let mut missed = changes.take((end.mutation.number() - at.mutation) as usize);
+                // What was fetched meanwhile may go further than what was told at the Hello.
+                let most = end.mutation.number().saturating_sub(at.mutation);
+                let mut missed = changes.take(most as usize);
                 let row = model.visible(user, id).into_iter().find(missing);
                 let change = missed.find(|change| change.for_whom.contains(user));
                 if row.is_some() || change.is_some() {

@@ -18,8 +18,10 @@ use roamd::{
 use super::Connection;
 use crate::{
     client::{End, Phase},
+    compare::{kind, same},
     driver::{Driver, Found},
-    model::{News, Outcome},
+    invariant::of_answer,
+    model::{Chosen, News, Outcome},
 };
 
 impl Driver {
@@ -87,6 +89,7 @@ impl Driver {
             }
             Output::Submit(number, caller, command) => {
                 let id = connection.id;
+                let connection_waits = connection.session.waits_only_for(number);
                 if (&caller.user, &caller.device)
                     != (&connection.client.user, &connection.client.device)
                 {
@@ -113,6 +116,9 @@ impl Driver {
                 }
                 if let Command::Attach { .. } = command {
                     self.shell.connections[at].attached = true;
+                }
+                if connection_waits && self.at_once((id, number), &caller, &command)? {
+                    return Ok(());
                 }
                 self.apply(Some((id, number)), caller, command)
             }
@@ -207,6 +213,31 @@ impl Driver {
                 self.shell.connections[at].session.handle_end(GoAwayReason::Replaced);
             }
         }
+    }
+
+    /// Answers, half of the time, what needs no word of the engine; says whether it did. It must be what is
+    /// durable at this moment, whatever else was applied.
+    fn at_once(
+        &mut self,
+        origin: (u64, u64),
+        caller: &Caller,
+        command: &Command,
+    ) -> Result<bool, Found> {
+        let page = matches!(command, Command::Request(Request::FetchHistory { .. }));
+        if !page || self.plan.dice.chance(1, 2) {
+            return Ok(false);
+        }
+        let reply = read::at_once(&self.reader(), &caller.user, command);
+        let Some(reply) = reply.map_err(|e| e.to_string())? else { return Ok(false) };
+        let actual = Outcome::Reply(reply);
+        let (now, chosen) = (self.now, Chosen::default());
+        let (expected, _) = self.durable.clone().apply(now, caller, command, &chosen);
+        let expected = expected.at(&self.durable);
+        *self.tally.entry(format!("at once: {}", kind(command, &actual))).or_default() += 1;
+        same(&format!("what is read at once for {command:?}"), &actual, &expected)
+            .map_err(|found| of_answer(command, &actual, &expected).broken(found))?;
+        self.deliver(origin, actual);
+        Ok(true)
     }
 
     /// After a flush: an answer goes to the session that asked.
