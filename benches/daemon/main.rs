@@ -10,6 +10,7 @@
 //! --rounds N    median (least, greatest) of N rounds; 1 if not said, 5 with --targets
 //! --seconds N   length of a load; 5 if not said
 //! --full        the sizes of docs/performance.md
+//! --messages N  messages of the scenario `at-rest`, instead of its own sizes
 //! --syscalls    count system calls (needs perf)
 //! --targets     every target, met or missed
 //! --plot FILE   the scenario `growth` as a picture (SVG)
@@ -60,6 +61,9 @@ struct Options {
     /// The sizes of docs/performance.md.
     #[arg(long)]
     full: bool,
+    /// Messages of the scenario `at-rest`.
+    #[arg(long, value_name = "N")]
+    messages: Option<u64>,
     /// Count system calls.
     #[arg(long)]
     syscalls: bool,
@@ -90,6 +94,7 @@ fn round(scenario: &Scenario, options: &Options) -> figures::Outcome {
         dir: dir.path().to_owned(),
         length: Duration::from_secs(options.seconds),
         full: options.full,
+        messages: options.messages,
         calls: options.syscalls,
         floor: floor::fdatasync_p50(dir.path()),
     };

@@ -98,6 +98,15 @@ impl Server {
         text.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * 4096
     }
 
+    /// Most that was ever resident, in bytes.
+    pub fn resident_most(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kibibytes = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+        kibibytes.unwrap_or(0) * 1024
+    }
+
     /// An orderly stop: everything is in the trees.
     pub fn stop(mut self) {
         let kill = Command::new("kill").arg(self.child.id().to_string()).status();

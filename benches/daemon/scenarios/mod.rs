@@ -19,6 +19,8 @@ pub struct Bench {
     pub length: Duration,
     /// The sizes of docs/performance.md, which take longer.
     pub full: bool,
+    /// Another size of `at-rest`.
+    pub messages: Option<u64>,
     /// Count system calls.
     pub calls: bool,
     /// fdatasync of this round.
@@ -127,7 +129,7 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "at-rest",
-        says: "1,000,000 messages (5,000,000 with --full) after an orderly stop: bytes on disk, time to open them again",
+        says: "1,000,000 messages (5,000,000 with --full) after an orderly stop: bytes on disk, time to open them again, memory",
         run: |bench| Box::pin(rest::rest(bench)),
     },
     Scenario {

@@ -17,7 +17,7 @@ use crate::{
     server::Target,
 };
 
-const PAGE: u64 = 50;
+pub const PAGE: u64 = 50;
 pub const PAGES: usize = 2000;
 /// Devices of one sender that fill the conversation together.
 const FILLERS: usize = 8;
@@ -33,25 +33,30 @@ fn ask(conversation: &str, before: u64) -> Body {
     })
 }
 
+/// Fetches the page of messages before this one, all of it.
+pub async fn fetch(link: &mut Link, conversation: &str, before: u64) {
+    link.say(ask(conversation, before));
+    link.flush().await;
+    loop {
+        match link.ready() {
+            Some(Said::Page(messages)) => {
+                assert_eq!(messages, PAGE);
+                return;
+            }
+            Some(Said::Other(frame)) => panic!("{:?}", ServerFrame::decode(frame)),
+            Some(_) => {}
+            None => link.fill().await,
+        }
+    }
+}
+
 /// The median of so many pages, in microseconds.
 pub async fn median(link: &mut Link, conversation: &str, mut before: impl FnMut() -> u64) -> f64 {
     let mut took = Vec::with_capacity(PAGES);
     for _ in 0..PAGES {
-        let request = ask(conversation, before());
+        let before = before();
         let start = Instant::now();
-        link.say(request);
-        link.flush().await;
-        loop {
-            match link.ready() {
-                Some(Said::Page(messages)) => {
-                    assert_eq!(messages, PAGE);
-                    break;
-                }
-                Some(Said::Other(frame)) => panic!("{:?}", ServerFrame::decode(frame)),
-                Some(_) => {}
-                None => link.fill().await,
-            }
-        }
+        fetch(link, conversation, before).await;
         took.push(start.elapsed().as_secs_f64() * 1e6);
     }
     took.sort_by(f64::total_cmp);
@@ -74,12 +79,17 @@ pub async fn write(target: &Rc<Target>, messages: u64) {
 pub async fn reader(target: &Target) -> (Link, String) {
     let mut link = Link::adopt(target, "reader", "d").await;
     link.caught_up().await;
+    let id = only(&mut link).await;
+    (link, id)
+}
+
+/// The only conversation of a user.
+pub async fn only(link: &mut Link) -> String {
     let list = Body::ListConversations(ListConversations::default());
     let server_frame::Body::ConversationPage(page) = link.call(list).await else {
         panic!("no conversations");
     };
-    let id = page.conversations[0].conversation_id.clone();
-    (link, id)
+    page.conversations[0].conversation_id.clone()
 }
 
 /// Places anywhere in so many messages, the same in every run.
