@@ -48,23 +48,25 @@ pub(super) struct FillState {
 /// Called by the writer before anything is staged: refuses when memory is full and cannot be emptied
 /// because the disk is full as well.
 pub(super) fn before_commit(shared: &Shared) -> Result<(), StoreError> {
-    if shared.fill.lock().full
-        && shared.recent.read().active.bytes() >= shared.memory_bytes.saturating_mul(2)
-    {
+    if shared.fill.lock().full && shared.recent.read().active.bytes() >= shared.memory_bytes {
         ask(shared);
         return Err(StoreError::NoSpace);
     }
     Ok(())
 }
 
-/// Called by the writer after each group commit: starts a round when memory is due, and waits for
-/// one when memory is at twice its limit.
-pub(super) fn after_commit(shared: &Shared, active_bytes: usize) -> Result<(), StoreError> {
-    if active_bytes < shared.memory_bytes {
+/// Called by the writer after each group commit: starts a round when half of the memory is in use, and
+/// waits for one when all of it is, what is being moved included.
+pub(super) fn after_commit(
+    shared: &Shared,
+    active_bytes: usize,
+    moving_bytes: usize,
+) -> Result<(), StoreError> {
+    if active_bytes < shared.memory_bytes / 2 {
         return Ok(());
     }
     let rounds = ask(shared);
-    if active_bytes < shared.memory_bytes.saturating_mul(2) {
+    if active_bytes.saturating_add(moving_bytes) < shared.memory_bytes {
         return Ok(());
     }
     wait(shared, rounds)
@@ -122,8 +124,13 @@ fn inline(shared: &Shared) {
     }
 }
 
-pub(super) fn run(shared: &Arc<Shared>, recycler: &Recycler, interval: Duration) {
+/// `rested` tells that the journal has no segment of full size: then the first are made at once.
+pub(super) fn run(shared: &Arc<Shared>, recycler: &Recycler, interval: Duration, rested: bool) {
     let mut reopened = true;
+    if rested && let Err(error) = give_back(shared, recycler, CommitNo::ZERO, false) {
+        tracing::error!(%error, "the journal cannot be written; stopping");
+        shared.fail();
+    }
     loop {
         {
             let mut fill = shared.fill.lock();
@@ -155,6 +162,8 @@ fn turn(shared: &Shared, recycler: &Recycler, reopened: &mut bool) -> bool {
         Ok(wrote) => *reopened = *reopened && !wrote,
         Err(StoreError::NoSpace) => {
             shared.hold.break_off();
+            // It is in the trees; its memory is for what cannot go there now.
+            shared.recent.write().frozen = Arc::default();
             if !shared.fill.lock().full {
                 tracing::error!("the disk is full: recent data stays in the journal and in memory");
             }
@@ -164,6 +173,7 @@ fn turn(shared: &Shared, recycler: &Recycler, reopened: &mut bool) -> bool {
             shared.fail();
         }
     }
+    shared.recent.write().moving_bytes = 0;
     {
         let mut fill = shared.fill.lock();
         fill.rounds += 1;
@@ -195,20 +205,28 @@ fn tidy(shared: &Shared) {
     }
 }
 
+/// Gives back the journal's segments up to `applied`, and keeps spares ready unless it is the last time.
+fn give_back(
+    shared: &Shared,
+    recycler: &Recycler,
+    applied: CommitNo,
+    last: bool,
+) -> Result<(), StoreError> {
+    let applied = shared.hold.limit(applied);
+    match if last { recycler.retire(applied) } else { recycler.recycle(applied) } {
+        // A spare segment is a convenience; the writer makes its own or refuses.
+        Ok(()) | Err(JournalError::NoSpace { .. }) => Ok(()),
+        Err(error) => Err(StoreError::from(error)),
+    }
+}
+
 fn round(
     shared: &Shared,
     recycler: &Recycler,
     reopened: bool,
     last: bool,
 ) -> Result<bool, StoreError> {
-    let give_back = |applied| {
-        let applied = shared.hold.limit(applied);
-        match if last { recycler.retire(applied) } else { recycler.recycle(applied) } {
-            // A spare segment is a convenience; the writer makes its own or refuses.
-            Ok(()) | Err(JournalError::NoSpace { .. }) => Ok(()),
-            Err(error) => Err(StoreError::from(error)),
-        }
-    };
+    let give_back = |applied| give_back(shared, recycler, applied, last);
     let bytes = shared.recent.read().active.bytes() as u64;
     if bytes == 0 {
         return if last { give_back(CommitNo::ZERO).map(|()| false) } else { Ok(false) };
@@ -221,6 +239,7 @@ fn round(
         let _still = shared.still.write();
         let mut recent = shared.recent.write();
         let active: Generation = std::mem::take(&mut recent.active);
+        recent.moving_bytes = active.bytes();
         recent.frozen = Arc::new(active);
         (Arc::clone(&recent.frozen), recent.active_commit)
     };

@@ -66,7 +66,7 @@ use self::{
     checkpoint::{Checkpoint, Known},
     copy::Hold,
     filler::FillState,
-    journal::{CommitNo, Journal, JournalConfig},
+    journal::{CommitNo, Journal, JournalConfig, JournalError},
     memory::Generation,
     trees::Trees,
 };
@@ -80,9 +80,10 @@ use crate::{
 pub struct StoreConfig {
     /// The data directory; made when missing.
     pub dir: PathBuf,
-    /// Recent data kept in memory before it is moved to the trees; writes wait at twice that.
+    /// Memory for recent data, what is being moved to the trees included: a move begins when half of
+    /// it is in use, writes wait when all of it is.
     pub memory_bytes: usize,
-    /// The trees' page cache.
+    /// Memory for pages of the trees.
     pub cache_bytes: u64,
     /// Size of a journal segment.
     pub segment_bytes: u64,
@@ -119,6 +120,8 @@ struct Recent {
     active_commit: CommitNo,
     /// Being written to the trees, or written and kept as a cache.
     frozen: Arc<Generation>,
+    /// What `frozen` takes while it is being written; then 0.
+    moving_bytes: usize,
 }
 
 /// What the writer, the readers and the filler share.
@@ -243,6 +246,7 @@ impl Store {
                 active: Generation::default(),
                 active_commit: CommitNo::new(applied),
                 frozen: Arc::default(),
+                moving_bytes: 0,
             }),
             still: RwLock::default(),
             fill: Mutex::default(),
@@ -293,6 +297,7 @@ impl Store {
             recent.active_commit = journal.last();
         }
         let recycler = journal.recycler();
+        let rested = journal.rests();
         let interval = config.checkpoint_interval;
         let behind = Arc::clone(&shared);
         #[cfg(feature = "simulation")]
@@ -303,7 +308,7 @@ impl Store {
         }
         let filler = std::thread::Builder::new()
             .name("filler".into())
-            .spawn(move || filler::run(&behind, &recycler, interval))
+            .spawn(move || filler::run(&behind, &recycler, interval, rested))
             .map_err(io("starting a thread for", dir))?;
         let writer = Writer::new(Arc::clone(&shared), journal);
         Ok((Self { shared, filler: Some(filler) }, writer))
@@ -391,12 +396,20 @@ impl Store {
     /// # Errors
     /// [`StoreError::Poisoned`] when the last round failed; nothing durable is lost by that.
     pub fn close(mut self, writer: Writer) -> Result<(), StoreError> {
-        drop(writer);
+        let journal = writer.into_journal();
         filler::stop(&self.shared);
         if let Some(filler) = self.filler.take() {
             let _ = filler.join();
         }
-        if self.shared.failed() { Err(StoreError::Poisoned) } else { Ok(()) }
+        if self.shared.failed() {
+            return Err(StoreError::Poisoned);
+        }
+        let applied = CommitNo::new(self.shared.trees.applied()?);
+        match journal.rest(self.shared.hold.limit(applied)) {
+            // It rests as it is.
+            Ok(()) | Err(JournalError::NoSpace { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 

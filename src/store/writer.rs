@@ -45,6 +45,11 @@ impl Writer {
         Self { journal, staged, relied, record: Vec::new(), poisoned: false, operations: 0, shared }
     }
 
+    /// The end of a writer; what it has not flushed is not kept.
+    pub(super) fn into_journal(self) -> Journal {
+        self.journal
+    }
+
     /// Applies a commit on top of everything staged. It is durable and visible after the next
     /// [`Writer::flush`].
     ///
@@ -156,13 +161,13 @@ impl Writer {
         self.record.clear();
         self.record.shrink_to(BUFFER_BYTES_KEPT);
         self.shared.journal_bytes.store(self.journal.live_bytes(), Ordering::Relaxed);
-        let active_bytes = {
+        let (active_bytes, moving_bytes) = {
             let mut recent = self.shared.recent.write();
             recent.active.absorb(&mut self.staged);
             recent.active_commit = commit;
-            recent.active.bytes()
+            (recent.active.bytes(), recent.moving_bytes)
         };
-        filler::after_commit(&self.shared, active_bytes)
+        filler::after_commit(&self.shared, active_bytes, moving_bytes)
     }
 
     /// What commits have cost so far: log entries, rows and trims staged through this writer.

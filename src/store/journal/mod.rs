@@ -52,6 +52,8 @@ use self::{
 
 /// Longest segment file, in bytes. It bounds what a replay holds in memory at a time.
 pub const SEGMENT_BYTES_MAX: u64 = 1 << 30;
+/// Shortest segment file.
+const SEGMENT_BYTES_MIN: u64 = HEADER_BYTES + BLOCK_BYTES;
 /// Largest payload of one commit, in bytes. Larger: [`JournalError::TooLarge`].
 pub const PAYLOAD_BYTES_MAX: usize = (SEGMENT_BYTES_MAX - 2 * HEADER_BYTES) as usize;
 /// The append buffer is given back to the allocator when one record made it larger than many commits
@@ -119,9 +121,7 @@ impl JournalConfig {
     }
 
     fn file_bytes(&self) -> u64 {
-        self.segment_bytes
-            .clamp(HEADER_BYTES + BLOCK_BYTES, SEGMENT_BYTES_MAX)
-            .next_multiple_of(BLOCK_BYTES)
+        self.segment_bytes.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX).next_multiple_of(BLOCK_BYTES)
     }
 }
 
@@ -185,7 +185,7 @@ impl Journal {
     }
 
     fn begin(pool: Pool, last: CommitNo) -> Result<Self, JournalError> {
-        let active = pool.activate(1, last.next(), 0, &mut None)?;
+        let active = pool.activate(1, last.next(), pool.file_bytes(0), &mut None)?;
         Ok(Self { pool: Arc::new(pool), active, last, buffer: Vec::new(), ready: None })
     }
 
@@ -204,7 +204,7 @@ impl Journal {
         }
         let bytes = record::stored_bytes(payload.len()) as u64;
         if bytes > self.active.room() {
-            self.roll_over(bytes)?;
+            self.roll_over(self.pool.file_bytes(bytes))?;
         }
         let commit = self.last.next();
         let Active { file, path, header, end } = &mut self.active;
@@ -235,9 +235,9 @@ impl Journal {
         self.pool.make_ready(bytes, &mut self.ready)
     }
 
-    fn roll_over(&mut self, record: u64) -> Result<(), JournalError> {
+    fn roll_over(&mut self, bytes: u64) -> Result<(), JournalError> {
         let number = self.active.header.number + 1;
-        let next = self.pool.activate(number, self.last.next(), record, &mut self.ready)?;
+        let next = self.pool.activate(number, self.last.next(), bytes, &mut self.ready)?;
         let full = std::mem::replace(&mut self.active, next);
         // From here on a missing last segment is missed.
         let seal = full.header.seal(self.active.header.first);
@@ -251,6 +251,29 @@ impl Journal {
             used: full.end,
         });
         Ok(())
+    }
+
+    /// Closes a journal whose every commit is applied elsewhere, durably, up to `applied`: of its
+    /// segments one is left that has room for next to nothing. If not all are, nothing is done.
+    ///
+    /// # Errors
+    /// As [`Recycler::recycle`]; nothing is lost.
+    pub fn rest(mut self, applied: CommitNo) -> Result<(), JournalError> {
+        self.pool.check()?;
+        if applied < self.last {
+            return Ok(());
+        }
+        if self.active.header.bytes > SEGMENT_BYTES_MIN {
+            self.ready = None;
+            self.roll_over(SEGMENT_BYTES_MIN)?;
+        }
+        self.recycler().retire(self.last)
+    }
+
+    /// Whether the segment that takes records is one that [`Journal::rest`] left.
+    #[must_use]
+    pub fn rests(&self) -> bool {
+        self.active.header.bytes < self.pool.file_bytes(0)
     }
 
     /// The newest commit; durable. [`CommitNo::ZERO`] if there was none.

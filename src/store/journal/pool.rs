@@ -168,19 +168,18 @@ impl Pool {
         self.state.lock().sealed.iter().map(|sealed| sealed.used).sum()
     }
 
-    /// Makes the live segment `number`, whose first commit is `first`, with room for a record of
-    /// `record` bytes. It is durable, empty and named when this returns.
+    /// Makes the live segment `number`, whose first commit is `first`, at least `bytes` long
+    /// ([`Self::file_bytes`]). It is durable, empty and named when this returns.
     pub fn activate(
         &self,
         number: u64,
         first: CommitNo,
-        record: u64,
+        mut bytes: u64,
         ready: &mut Option<Ready>,
     ) -> Result<Active, JournalError> {
         let live = Name::Live(number).path(&self.dir);
         let salt = getrandom::u64()
             .map_err(|error| io_error("draw a salt for", &live)(io::Error::other(error)))?;
-        let mut bytes = self.file_bytes(record);
         let (file, path) = match self.take_spare(bytes)? {
             Some(spare) => spare,
             None => match ready.take_if(|ready| ready.bytes >= bytes) {
@@ -204,7 +203,7 @@ impl Pool {
     }
 
     /// Length of a segment with room for a record of `record` bytes.
-    fn file_bytes(&self, record: u64) -> u64 {
+    pub fn file_bytes(&self, record: u64) -> u64 {
         self.segment_bytes.max((HEADER_BYTES + record).next_multiple_of(BLOCK_BYTES))
     }
 

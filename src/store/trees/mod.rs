@@ -40,6 +40,10 @@ use super::{
 };
 
 const APPLIED: &[u8] = b"applied";
+/// sled counts a page as long as it is on disk, rounded up to a power of two. Pages of small rows take up
+/// to so many times as much of memory; pages of runs take less, but those that were read once are counted
+/// late, 64 at a time in each of 256 parts.
+const CACHE_FACTOR: u64 = 3;
 /// How long the threads of a database that was closed just now may keep its file.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -85,7 +89,7 @@ impl Trees {
         let trees = guarded("opening the trees", || {
             let db = sled::Config::new()
                 .path(path)
-                .cache_capacity(cache_bytes)
+                .cache_capacity(cache_bytes / CACHE_FACTOR)
                 .mode(sled::Mode::HighThroughput)
                 .flush_every_ms(None)
                 .open()?;
