@@ -28,6 +28,7 @@ use super::{
     Ended, Shared,
     feed::{Feed, Other},
     stream::Stream,
+    writer::Overloaded,
 };
 use crate::{
     engine::{Answer, Caller, Command, Now, read},
@@ -72,6 +73,8 @@ pub(super) struct Connection {
     /// Nobody is judged by time before this.
     not_before: Instant,
     attached: bool,
+    /// Something was submitted and waits for this connection to drive it.
+    submitted: bool,
     greeting: bool,
     /// Another connection wants this one's place.
     give_way: bool,
@@ -117,6 +120,7 @@ impl Connection {
             closing: None,
             not_before: now.mono,
             attached: false,
+            submitted: false,
             greeting: true,
             give_way: false,
         }
@@ -136,6 +140,7 @@ impl Connection {
     /// The session is over for everybody else. Once.
     fn leave(&mut self) {
         self.greeted();
+        self.drive();
         if std::mem::take(&mut self.attached)
             && let Some(caller) = self.session.caller()
         {
@@ -151,6 +156,13 @@ impl Connection {
         }
     }
 
+    /// Does the work that was submitted, if nobody else is at it. The answers are there then.
+    fn drive(&mut self) {
+        if std::mem::take(&mut self.submitted) {
+            self.shared.submitter.drive();
+        }
+    }
+
     async fn serve(&mut self) -> io::Result<()> {
         let mut wake = pin!(sleep_until(self.wake_time().into()));
         loop {
@@ -162,6 +174,7 @@ impl Connection {
                 self.greeted();
             }
             self.write()?;
+            self.drive();
             if full && !self.unsent() {
                 // The socket took it all: go on, but let others have their turn.
                 yield_now().await;
@@ -190,6 +203,7 @@ impl Connection {
                 }
                 wake.as_mut().reset(self.wake_time().into());
             }
+            self.drive();
             self.collect();
             // What is always ready is nobody else's loss.
             consume_budget().await;
@@ -417,8 +431,9 @@ impl Connection {
                     }
                     self.attached |= !self.session.is_open();
                     let submitter = &self.shared.submitter;
-                    if submitter.submit(&self.feed, number, caller, command).is_err() {
-                        self.session.handle_overloaded(number);
+                    match submitter.submit(&self.feed, number, caller, command) {
+                        Ok(quietly) => self.submitted |= quietly,
+                        Err(Overloaded) => self.session.handle_overloaded(number),
                     }
                 }
                 Output::Read { after, upto, entries, bytes } => {

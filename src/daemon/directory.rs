@@ -1,4 +1,4 @@
-//! Who is online: the sessions of every user. Owned by the writer's thread, which alone knows the
+//! Who is online: the sessions of every user. Owned by whoever drives the engine, who alone knows the
 //! order of attaching, displacing and committing.
 
 use std::sync::Arc;

@@ -203,6 +203,8 @@ impl Feed {
     pub(super) fn take(&self, room: bool) -> Arrivals {
         let mut waiting = self.0.lock();
         waiting.arrived = false;
+        // It looks again before it waits.
+        waiting.connection = None;
         let mut taken = std::mem::take(&mut waiting.arrivals);
         if !room && let Some(other) = &mut taken.other {
             let Other { pushes, presence, .. } = &mut **other;

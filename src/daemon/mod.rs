@@ -5,6 +5,7 @@
 //! reader.
 
 mod admission;
+mod batch;
 mod connection;
 mod control;
 mod directory;
@@ -36,6 +37,7 @@ use rustls::ServerConfig;
 use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
+    runtime::Handle,
     sync::{Notify, Semaphore},
     time::{sleep, sleep_until, timeout},
 };
@@ -206,6 +208,8 @@ impl Daemon {
             clock,
             to_hook,
             config.limits.waiting_time,
+            // Where one worker serves everybody nothing may hold it.
+            Handle::try_current().is_ok_and(|runtime| runtime.metrics().num_workers() > 1),
             move || {
                 ended.notify_one();
             },

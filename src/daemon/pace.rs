@@ -13,7 +13,7 @@ const COUNTS_MAX: u64 = 64;
 /// ... of so many.
 const MEMORY: u64 = 512;
 
-/// Told by the writer's thread, asked by all others.
+/// Told by whoever makes a batch, asked by all others.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
     /// How long what is done now has waited, in milliseconds.
@@ -43,6 +43,11 @@ impl Pace {
         move_mean(&self.flush, u64::try_from(flush.as_nanos()).unwrap_or(u64::MAX), COUNTS_MAX);
     }
 
+    /// How long flushes take.
+    pub(super) fn flush(&self) -> Duration {
+        Duration::from_nanos(self.flush.load(Ordering::Relaxed))
+    }
+
     /// How long a command waits that comes when so many are there.
     pub(super) fn wait(&self, waiting: usize) -> Duration {
         let waiting = u64::try_from(waiting).unwrap_or(u64::MAX);
@@ -53,7 +58,7 @@ impl Pace {
     }
 }
 
-/// Only one thread writes.
+/// Only one writes at a time.
 fn move_mean(mean: &AtomicU64, new: u64, weight: u64) {
     let old = mean.load(Ordering::Relaxed);
     let moved = old.saturating_mul(MEMORY - weight).saturating_add(new.saturating_mul(weight));

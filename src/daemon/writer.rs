@@ -1,11 +1,18 @@
-//! The writer's thread: takes what waits, applies it, flushes once, then lets the answers go.
+//! The way to the engine, and who drives it: the writer's thread, or for a lone short command the
+//! connection that brought it.
 //!
-//! While one batch is flushed the next gathers, so the batch grows with the load. Nothing that rests
-//! on a commit leaves before the flush: answers and heads are handed out after it.
+//! Everything goes through one queue. Whoever holds the state takes from its front, makes a batch, lets
+//! the answers go (`batch.rs`), and looks again after it has let the state go: so what was given while
+//! somebody held it is never left. While the thread flushes one batch the next gathers, so the batch grows
+//! with the load.
 //!
-//! On a full disk the engine refuses what would write and answers the rest; nobody waits here.
+//! A connection drives ([`Submitter::drive`]) only if nobody else does, for one batch of few short commands,
+//! and only while flushes are fast ([`FLUSH_MAX`]): a worker of the runtime is held for that long, and with
+//! one worker never. That spares a message on its own two wake-ups. All else is the thread's: timers, long
+//! commands, what a full disk holds up, the end. Decision 0022.
 
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -14,61 +21,59 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crossbeam_channel::{Sender, TrySendError};
+use crossbeam_channel::Sender;
+use parking_lot::Mutex;
 
 use super::{
+    batch::{Batches, Held, Task},
     directory::Directory,
-    feed::{Feed, Wakes},
+    feed::Feed,
     pace::Pace,
-    queue::{self, Giver, Next, Taker},
+    queue::{self, Giver, Next, Sleeper},
 };
 use crate::{
     clock::Clock,
-    engine::{Answer, Caller, Command, Engine, LargeNotice, Sign},
-    inbox,
+    engine::{Caller, Command, Engine},
     limits::Limits,
-    planted::{self, Bug},
-    push::{Job, Outcome, Verdict},
-    reply::{GoAwayReason, Reply},
+    push::{Job, Outcome},
     request::Request,
-    seq::InboxSeq,
-    store::{Reader, StoreError, Writer, catalogue::LogKey},
+    store::{Reader, StoreError, Writer},
 };
 
 /// Commands that may wait. More: OVERLOADED.
 const WAITING_MAX: usize = 64 * 1024;
 /// Bytes of content that may wait. More: OVERLOADED.
 const WAITING_BYTES_MAX: usize = 256 << 20;
-/// A batch is closed at so many commands ...
-const BATCH_COMMANDS_MAX: usize = 4096;
-/// ... or so many bytes to write.
-const BATCH_BYTES_MAX: usize = 4 << 20;
-/// How long to wait before a full disk is tried again.
-const FULL_DISK_PAUSE: Duration = Duration::from_millis(500);
+/// Connections drive only while flushes took no longer than this of late.
+const FLUSH_MAX: Duration = Duration::from_millis(1);
 
-#[derive(Debug)]
-enum Task {
-    Do {
-        feed: Arc<Feed>,
-        number: u64,
-        caller: Caller,
-        command: Command,
-        bytes: usize,
-        since: Instant,
-    },
-    Detach(Caller),
-    Settle(Outcome),
-    Limit(Box<Limits>),
-    Finish,
+/// What one at a time drives.
+struct State {
+    /// None once the thread has ended.
+    batches: Option<Batches>,
+    /// Nobody drives any more, and the thread ends with this. Stands there while somebody drives, in case
+    /// that ends in a panic.
+    failed: Option<StoreError>,
+    /// Until when the thread sleeps, if it is not awake or called already.
+    sleeps_until: Instant,
 }
 
 /// The way in. Cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Submitter {
     tasks: Giver<Task>,
+    state: Arc<Mutex<State>>,
     waiting_bytes: Arc<AtomicUsize>,
     pace: Arc<Pace>,
     waiting_time: Duration,
+    /// Connections may drive.
+    shares: bool,
+}
+
+impl std::fmt::Debug for Submitter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Submitter").field("waiting", &self.tasks.len()).finish_non_exhaustive()
+    }
 }
 
 /// Too much waits.
@@ -76,13 +81,15 @@ pub(super) struct Submitter {
 pub(super) struct Overloaded;
 
 impl Submitter {
+    /// True when the thread has not been told: after the last of some commands the caller is to say
+    /// [`Submitter::drive`] then, whatever happens.
     pub(super) fn submit(
         &self,
         feed: &Arc<Feed>,
         number: u64,
         caller: Caller,
         command: Command,
-    ) -> Result<(), Overloaded> {
+    ) -> Result<bool, Overloaded> {
         let bytes = match &command {
             Command::Request(Request::Send { draft, .. }) => draft.content.len(),
             Command::Request(Request::Edit { content, .. }) => content.len(),
@@ -96,15 +103,31 @@ impl Submitter {
         if self.waiting_bytes.load(Ordering::Relaxed) + bytes > WAITING_BYTES_MAX {
             return Err(Overloaded);
         }
+        let quietly = self.shares && command.is_short() && self.pace.flush() <= FLUSH_MAX;
         let feed = Arc::clone(feed);
         self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
         let since = Instant::now();
-        self.tasks.try_give(Task::Do { feed, number, caller, command, bytes, since }).map_err(
-            |queue::Full| {
+        let task = Task::Do { feed, number, caller, command, bytes, since };
+        match self.tasks.try_give(task, quietly) {
+            Ok(()) => Ok(quietly),
+            Err(queue::Full) => {
                 self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
-                Overloaded
-            },
-        )
+                Err(Overloaded)
+            }
+        }
+    }
+
+    /// Makes a batch of what waits if nobody else is at it and it is few and short; what is left then is
+    /// left to the thread.
+    pub(super) fn drive(&self) {
+        let called = {
+            // Whoever holds it looks again afterwards.
+            let Some(mut state) = self.state.try_lock() else { return };
+            self.pace.flush() <= FLUSH_MAX && drive(&mut state)
+        };
+        if called || self.tasks.is_left() {
+            self.tasks.call();
+        }
     }
 
     /// A session is over. Never refused: this must not be lost, and there are no more than sessions.
@@ -128,45 +151,81 @@ impl Submitter {
     }
 }
 
+/// One batch by a connection. True when the thread is wanted.
+fn drive(state: &mut State) -> bool {
+    let State { batches: Some(batches), failed: failed @ None, sleeps_until } = state else {
+        return false;
+    };
+    *failed = Some(StoreError::Poisoned);
+    // A panic here is as one in the thread: the daemon must not go on without its writer.
+    let outcome = catch_unwind(AssertUnwindSafe(|| batches.short_batch()));
+    *failed = outcome.unwrap_or(Err(StoreError::Poisoned)).err();
+    let wanted = failed.is_some() || batches.is_due_before(*sleeps_until);
+    if wanted {
+        // Once is enough.
+        *sleeps_until = Instant::now();
+    }
+    wanted
+}
+
+/// Everything but the thread.
+fn prepare(
+    engine: Engine,
+    reader: Reader,
+    clock: Clock,
+    hook: Sender<Job>,
+    waiting_time: Duration,
+    shares: bool,
+) -> (Submitter, Sleeper<Task>) {
+    let (tasks, waiting, sleeper) = queue::bounded(WAITING_MAX);
+    let waiting_bytes = Arc::new(AtomicUsize::new(0));
+    let pace = Arc::new(Pace::default());
+    let batches = Batches {
+        engine,
+        waiting,
+        reader,
+        clock,
+        directory: Directory::default(),
+        hook,
+        waiting_bytes: Arc::clone(&waiting_bytes),
+        pace: Arc::clone(&pace),
+        dropped_pushes: 0,
+        held: Held::default(),
+    };
+    let state = State { batches: Some(batches), failed: None, sleeps_until: Instant::now() };
+    let state = Arc::new(Mutex::new(state));
+    (Submitter { tasks, state, waiting_bytes, pace, waiting_time, shares }, sleeper)
+}
+
 /// Starts the thread. It returns the store's writer when told to finish, or the error that ended
-/// it, after calling `on_end`.
+/// it, after calling `on_end`. With `shares`, connections do some of its work.
 pub(super) fn start(
     engine: Engine,
     reader: Reader,
     clock: Clock,
     hook: Sender<Job>,
     waiting_time: Duration,
+    shares: bool,
     on_end: impl FnOnce() + Send + 'static,
 ) -> std::io::Result<(Submitter, JoinHandle<Result<Writer, StoreError>>)> {
-    let (tasks, mut waiting) = queue::bounded(WAITING_MAX);
-    let waiting_bytes = Arc::new(AtomicUsize::new(0));
-    let pace = Arc::new(Pace::default());
-    let (in_bytes, in_time) = (Arc::clone(&waiting_bytes), Arc::clone(&pace));
-    let submitter = Submitter { tasks, waiting_bytes: in_bytes, pace: in_time, waiting_time };
+    let (submitter, sleeper) = prepare(engine, reader, clock, hook, waiting_time, shares);
+    let ends = Ends(Arc::clone(&submitter.state));
     let thread = std::thread::Builder::new().name("writer".into()).spawn(move || {
-        let directory = Directory::default();
-        let mut thread = Thread {
-            engine,
-            reader,
-            clock,
-            directory,
-            hook,
-            waiting_bytes,
-            pace,
-            dropped_pushes: 0,
-        };
         // Also when it panics: the daemon must not go on without its writer.
         let _ended = OnEnd(Some(on_end));
-        let outcome = thread.run(&mut waiting);
-        if thread.dropped_pushes > 0 {
+        let outcome = run(&ends.0, &sleeper);
+        let Some(batches) = ends.0.lock().batches.take() else {
+            return Err(StoreError::Poisoned);
+        };
+        if batches.dropped_pushes > 0 {
             tracing::info!(
-                dropped = thread.dropped_pushes,
+                dropped = batches.dropped_pushes,
                 "ephemeral pushes gave way to newer ones"
             );
         }
         outcome.map(|()| {
-            tracing::info!(operations = thread.engine.operations(), "the engine has ended");
-            thread.engine.into_writer()
+            tracing::info!(operations = batches.engine.operations(), "the engine has ended");
+            batches.engine.into_writer()
         })
     })?;
     Ok((submitter, thread))
@@ -182,239 +241,47 @@ impl<F: FnOnce()> Drop for OnEnd<F> {
     }
 }
 
-struct Thread {
-    engine: Engine,
-    reader: Reader,
-    clock: Clock,
-    directory: Directory,
-    /// Takes everything the engine has out at once.
-    hook: Sender<Job>,
-    waiting_bytes: Arc<AtomicUsize>,
-    pace: Arc<Pace>,
-    /// Pushes that gave way to newer ones.
-    dropped_pushes: u64,
-}
+/// Whatever ends the thread, nobody drives after it.
+struct Ends(Arc<Mutex<State>>);
 
-/// What waits for the flush.
-enum Due {
-    Answer(Arc<Feed>, u64, Answer),
-    /// What was to be told of large conversations before the next answer.
-    Large(Vec<LargeNotice>),
-}
-
-/// What waits for the flush, in order. Its room is used again: a batch is bounded.
-#[derive(Default)]
-struct Held {
-    due: Vec<Due>,
-    displaced: Vec<Arc<Feed>>,
-    finish: bool,
-}
-
-impl Thread {
-    fn run(&mut self, waiting: &mut Taker<Task>) -> Result<(), StoreError> {
-        let mut held = Held::default();
-        loop {
-            let first = self.first(waiting);
-            let (began, timer) = (Instant::now(), first.is_none());
-            match first {
-                Some(task) => self.task(task, &mut held)?,
-                None if !self.engine.healthy() => return Err(StoreError::Poisoned),
-                None => {}
-            }
-            let mut count = 1;
-            while count < BATCH_COMMANDS_MAX
-                && self.engine.staged_bytes() < BATCH_BYTES_MAX
-                && !held.finish
-                && let Some(task) = waiting.try_take()
-            {
-                self.task(task, &mut held)?;
-                count += 1;
-            }
-            let bound =
-                count >= BATCH_COMMANDS_MAX || self.engine.staged_bytes() >= BATCH_BYTES_MAX;
-            let now = self.clock.now();
-            if held.finish {
-                let devices = self.engine.finish(now)?;
-                if devices > 0 {
-                    tracing::warn!(
-                        devices,
-                        "no space left at the end: how far these devices are is forgotten; they \
-                         are given again what they had acked"
-                    );
-                }
-            } else if self.engine.deadline().is_some_and(|deadline| deadline <= now.mono) {
-                self.engine.on_timer(now)?;
-            }
-            let flush = self.publish(&mut held)?;
-            if held.finish {
-                return Ok(());
-            }
-            if !timer {
-                self.pace.did(count, bound, began.elapsed().saturating_sub(flush), flush);
-            }
-        }
+impl Drop for Ends {
+    fn drop(&mut self) {
+        let batches = self.0.lock().batches.take();
+        drop(batches);
     }
+}
 
-    /// The next task; none when a timer is due first.
-    fn first(&self, waiting: &mut Taker<Task>) -> Option<Task> {
-        let idle = Duration::from_secs(1);
-        let wait = match self.engine.deadline() {
-            Some(deadline) => deadline.saturating_duration_since(self.clock.now().mono).min(idle),
-            None => idle,
+/// The thread's life.
+fn run(state: &Mutex<State>, sleeper: &Sleeper<Task>) -> Result<(), StoreError> {
+    let mut over = false;
+    loop {
+        let until = {
+            let mut state = state.lock();
+            let State { batches: Some(batches), failed, sleeps_until } = &mut *state else {
+                return Err(StoreError::Poisoned);
+            };
+            // Stays there unless this goes on.
+            if let Some(error) = failed.replace(StoreError::Poisoned) {
+                return Err(error);
+            }
+            if over {
+                batches.finish();
+            }
+            loop {
+                if !batches.batch()? {
+                    return Ok(());
+                }
+                if batches.waiting.is_empty() {
+                    break;
+                }
+            }
+            *failed = None;
+            *sleeps_until = batches.rest();
+            *sleeps_until
         };
-        if waiting.is_empty() {
-            self.pace.waited(Duration::ZERO);
-        }
-        match waiting.take(wait) {
-            Next::Task(task) => Some(task),
-            Next::Nothing => None,
-            Next::Over => Some(Task::Finish),
-        }
-    }
-
-    fn task(&mut self, task: Task, held: &mut Held) -> Result<(), StoreError> {
-        match task {
-            Task::Do { feed, number, caller, command, bytes, since } => {
-                let now = self.clock.now();
-                self.pace.waited(now.mono.saturating_duration_since(since));
-                self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
-                if let Command::CaughtUp = command {
-                    // What the answer tells is newer.
-                    held.due.push(Due::Large(self.engine.take_large()));
-                }
-                let answer = self.engine.apply(now, &caller, &command)?;
-                if let Answer::Attached(_) = answer {
-                    held.displaced.extend(self.directory.attach(&caller, Arc::clone(&feed)));
-                }
-                if !matches!(answer, Answer::Nothing) {
-                    held.due.push(Due::Answer(feed, number, answer));
-                }
-            }
-            Task::Detach(caller) => {
-                self.engine.apply(self.clock.now(), &caller, &Command::Detach)?;
-                self.directory.detach(&caller);
-            }
-            Task::Settle(outcome) => self.engine.settle_push(self.clock.now(), &outcome)?,
-            Task::Limit(limits) => self.engine.set_limits(*limits),
-            Task::Finish => held.finish = true,
-        }
-        Ok(())
-    }
-
-    /// Flushes, then hands out what rests on it; returns how long the flush took.
-    fn publish(&mut self, held: &mut Held) -> Result<Duration, StoreError> {
-        if planted::is(Bug::AckBeforeSync) {
-            self.hand_out(&mut Wakes::default(), &mut held.due);
-        }
-        let began = Instant::now();
-        let effects = loop {
-            match self.engine.flush() {
-                Ok(effects) => break effects,
-                Err(StoreError::NoSpace) => {
-                    // Room was made sure of before anything was staged, and is gone again.
-                    tracing::error!("the disk takes back space it had given: everything waits");
-                    std::thread::sleep(FULL_DISK_PAUSE);
-                }
-                Err(error) => return Err(error),
-            }
-        };
-        let flush = began.elapsed();
-        let wakes = &mut Wakes::default();
-        for feed in held.displaced.drain(..) {
-            feed.end(wakes, GoAwayReason::Replaced);
-        }
-        for (user, session, followed) in effects.unfollowed {
-            self.directory.session(&user, session).for_each(|feed| feed.unfollow(&followed));
-        }
-        for sign in &effects.signs {
-            // Whoever hears that a session was ended finds that it reads nothing any more.
-            if let Sign::End(user, session, _) = sign {
-                self.directory.session(user, *session).for_each(|feed| feed.bar());
-            }
-        }
-        self.hand_out(wakes, &mut held.due);
-        // Before the inboxes: what came from a large conversation goes before the entry that it no
-        // longer is one.
-        self.tell_large(wakes, effects.large);
-        for (user, (total, position)) in effects.totals {
-            self.directory.feeds(&user).for_each(|feed| feed.total(wakes, total, position));
-        }
-        for sign in effects.signs {
-            self.sign(wakes, sign);
-        }
-        for ((user, session), changes) in effects.presence {
-            if let Some(feed) = self.directory.session(&user, session).next() {
-                feed.presence(wakes, changes);
-            }
-        }
-        for job in effects.jobs {
-            if let Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) =
-                self.hook.try_send(job)
-            {
-                let verdict = Verdict::Failed(Duration::ZERO);
-                let outcome = Outcome { place: job.place, id: job.id, verdict };
-                self.engine.settle_push(self.clock.now(), &outcome)?;
-            }
-        }
-        for user in effects.inboxes {
-            let mut online = self.directory.feeds(&user).peekable();
-            if online.peek().is_none() {
-                continue;
-            }
-            let bounds = self.reader.bounds(&LogKey::inbox(&user))?;
-            let (_, head) = inbox::kept(bounds, u64::MAX);
-            online.for_each(|feed| feed.grow(wakes, InboxSeq::new(head.number())));
-        }
-        Ok(flush)
-    }
-
-    fn hand_out(&self, wakes: &mut Wakes, due: &mut Vec<Due>) {
-        for due in due.drain(..) {
-            match due {
-                Due::Answer(feed, number, answer) => feed.answer(wakes, number, answer),
-                Due::Large(notices) => self.tell_large(wakes, notices),
-            }
-        }
-    }
-
-    fn tell_large(&self, wakes: &mut Wakes, notices: Vec<LargeNotice>) {
-        for notice in notices {
-            match notice {
-                LargeNotice::User(user, sign) => {
-                    self.directory.feeds(&user).for_each(|feed| feed.large(wakes, &sign));
-                }
-                LargeNotice::All(users, sign) => {
-                    for user in users.iter() {
-                        self.directory.feeds(user).for_each(|feed| feed.large(wakes, &sign));
-                    }
-                }
-            }
-        }
-    }
-
-    fn sign(&mut self, wakes: &mut Wakes, sign: Sign) {
-        let mut dropped = 0;
-        let mut push = |wakes: &mut Wakes, feed: &Arc<Feed>, push: &Reply| {
-            dropped += u64::from(feed.push(wakes, push.clone()));
-        };
-        match sign {
-            Sign::End(user, session, reason) => {
-                self.directory.session(&user, session).for_each(|feed| feed.end(wakes, reason));
-            }
-            Sign::Push(user, Some(session), reply) => {
-                let online = self.directory.session(&user, session);
-                online.for_each(|feed| push(wakes, feed, &reply));
-            }
-            Sign::Push(user, None, reply) => {
-                self.directory.feeds(&user).for_each(|feed| push(wakes, feed, &reply));
-            }
-            Sign::Spread(users, but, reply) => {
-                for user in users {
-                    let online = self.directory.feeds_but(&user, but);
-                    online.for_each(|feed| push(wakes, feed, &reply));
-                }
-            }
-        }
-        self.dropped_pushes += dropped;
+        over = sleeper.sleep(until) == Next::Over;
     }
 }
+
+#[cfg(test)]
+mod tests;

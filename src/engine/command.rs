@@ -54,6 +54,27 @@ pub enum Command {
 }
 
 impl Command {
+    /// Whether it is done in a moment, however much is stored: at most some rows are read, and as many
+    /// written as a conversation with an inbox for each member may have.
+    #[must_use]
+    pub fn is_short(&self) -> bool {
+        match self {
+            Self::Cursor(_) => true,
+            Self::Request(request) => matches!(
+                request,
+                Request::Send { .. }
+                    | Request::SendEphemeral { .. }
+                    | Request::Recall { .. }
+                    | Request::Edit { .. }
+                    | Request::FetchHistory { .. }
+                    | Request::FetchMessages { .. }
+                    | Request::FetchMutations { .. }
+                    | Request::SyncPull { .. }
+            ),
+            Self::Attach { .. } | Self::Detach | Self::Resume(_) | Self::CaughtUp => false,
+        }
+    }
+
     /// Whether the answer tells the user's unread total.
     pub(super) fn tells_total(&self) -> bool {
         match self {

@@ -439,6 +439,12 @@ impl Engine {
         self.writer.healthy()
     }
 
+    /// Whether commits of so many bytes in all will wait for nothing but their flush.
+    #[must_use]
+    pub fn is_at_ease(&self, bytes: usize) -> bool {
+        self.full.look_at().is_none() && self.writer.is_at_ease(bytes)
+    }
+
     /// Whether what would write is refused for want of room.
     #[cfg(feature = "simulation")]
     #[must_use]

@@ -137,6 +137,19 @@ impl Writer {
         }
     }
 
+    /// Whether commits of so many bytes in all will wait for nothing but the disk's flush: not for a new
+    /// segment, nor for room in memory.
+    #[must_use]
+    pub fn is_at_ease(&self, bytes: usize) -> bool {
+        let in_memory = {
+            let recent = self.shared.recent.read();
+            recent.active.bytes().saturating_add(recent.moving_bytes)
+        };
+        self.healthy()
+            && self.journal.has_room(self.record.len().saturating_add(bytes))
+            && in_memory.saturating_add(bytes) < self.shared.memory_bytes
+    }
+
     /// Makes everything staged durable, then visible. Nothing to do is no work.
     ///
     /// # Errors

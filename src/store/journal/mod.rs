@@ -235,6 +235,11 @@ impl Journal {
         self.pool.make_ready(bytes, &mut self.ready)
     }
 
+    /// Whether the segment has room for records of so many bytes in all.
+    pub(super) fn has_room(&self, bytes: usize) -> bool {
+        bytes as u64 <= self.active.room()
+    }
+
     fn roll_over(&mut self, bytes: u64) -> Result<(), JournalError> {
         let number = self.active.header.number + 1;
         let next = self.pool.activate(number, self.last.next(), bytes, &mut self.ready)?;
