@@ -61,7 +61,7 @@ pub(super) struct Connection {
     decoder: FrameDecoder,
     input: BytesMut,
     /// The share of a large frame under way, and since when.
-    share: Option<(OwnedSemaphorePermit, Instant)>,
+    share: Option<Box<(OwnedSemaphorePermit, Instant)>>,
     /// A frame waits for its share; the socket is not read meanwhile.
     starved: Option<Waiting>,
     output: BytesMut,
@@ -243,7 +243,7 @@ impl Connection {
             && let Poll::Ready(share) = waiting.as_mut().poll(context)
         {
             self.starved = None;
-            self.share = Some((share, self.shared.clock.now().mono));
+            self.share = Some(Box::new((share, self.shared.clock.now().mono)));
             ready = true;
         }
         events.due = wake.poll(context).is_ready();
@@ -267,8 +267,8 @@ impl Connection {
         if self.unsent() {
             due = due.min(self.taken + self.session.limits().write_stall);
         }
-        if let Some((_, since)) = self.share {
-            due = due.min(since + FRAME_TIME_MAX);
+        if let Some(share) = &self.share {
+            due = due.min(share.1 + FRAME_TIME_MAX);
         }
         self.closing.map_or(due, |closing| due.min(closing + CLOSE_TIME_MAX)).max(self.not_before)
     }
@@ -289,7 +289,7 @@ impl Connection {
         if self.session.deadline().is_some_and(|deadline| deadline <= now.mono) {
             self.session.handle_timeout(now);
         }
-        if self.share.as_ref().is_some_and(|(_, since)| *since + FRAME_TIME_MAX <= now.mono) {
+        if self.share.as_ref().is_some_and(|share| share.1 + FRAME_TIME_MAX <= now.mono) {
             self.share = None;
             self.session.handle_stalled();
         }
@@ -391,7 +391,7 @@ impl Connection {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         match Arc::clone(&self.shared.inbound).try_acquire_many_owned(bytes) {
             Ok(share) => {
-                self.share = Some((share, self.shared.clock.now().mono));
+                self.share = Some(Box::new((share, self.shared.clock.now().mono)));
                 true
             }
             Err(_) => {

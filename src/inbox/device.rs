@@ -6,7 +6,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::{
     seq::InboxSeq,
-    store::codec::{Malformed, put_slice, put_varint, read_text, read_u8, read_varint},
+    store::codec::{Malformed, packed, put_slice, put_varint, read_text, read_u8, read_varint},
     time::Timestamp,
 };
 
@@ -29,13 +29,13 @@ impl Device {
     /// The stored bytes.
     #[must_use]
     pub fn encode(&self) -> Bytes {
-        let mut out = BytesMut::with_capacity(32 + self.platform.len());
-        out.put_u8(VERSION);
-        put_varint(&mut out, self.cursor.number());
-        put_varint(&mut out, self.first_seen.millis());
-        put_varint(&mut out, self.last_seen.millis());
-        put_slice(&mut out, self.platform.as_bytes());
-        out.freeze()
+        packed(32 + self.platform.len(), |out| {
+            out.put_u8(VERSION);
+            put_varint(out, self.cursor.number());
+            put_varint(out, self.first_seen.millis());
+            put_varint(out, self.last_seen.millis());
+            put_slice(out, self.platform.as_bytes());
+        })
     }
 
     /// The row of stored bytes.

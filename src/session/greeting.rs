@@ -62,7 +62,7 @@ impl Session {
         self.expires = now.mono.checked_add(left);
         self.signed_by = Some(claims.key);
         self.wanted = hello.limits;
-        self.features = hello.features;
+        self.features = hello.features.into();
         let device = hello.device;
         let admin = claims.scopes.contains(Scope::Admin);
         self.caller = Some(Caller { user: claims.user, device, session: self.id, admin });
@@ -88,7 +88,7 @@ impl Session {
         let agreed = self.stream_limits();
         let welcome = Welcome {
             protocol: PROTOCOL,
-            features: self.features.clone(),
+            features: self.features.to_vec(),
             session: self.id,
             user: caller.user.clone(),
             epoch: compared.epoch,

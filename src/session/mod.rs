@@ -129,7 +129,7 @@ pub struct Session {
     epoch: Epoch,
     wanted: ClientLimits,
     /// What the client offered and this server has.
-    features: Vec<Feature>,
+    features: Box<[Feature]>,
     rates: Rates,
     /// Requests without a reply.
     outstanding: Vec<u64>,
@@ -145,7 +145,7 @@ impl Session {
     #[must_use]
     pub fn new(context: Arc<SessionContext>, id: SessionId, now: Now) -> Self {
         Self {
-            rates: Rates::new(now.mono),
+            rates: Rates::default(),
             context,
             id,
             state: State::Greeting,
@@ -156,7 +156,7 @@ impl Session {
             large: None,
             epoch: Epoch::default(),
             wanted: ClientLimits::default(),
-            features: Vec::new(),
+            features: Box::default(),
             outstanding: Vec::new(),
             outputs: VecDeque::new(),
             silence: now.mono + HELLO_TIMEOUT,

@@ -89,18 +89,15 @@ pub(super) struct TooFast {
 }
 
 /// The rates of one session.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Rates {
     /// None until it is known who speaks, and when a user has no limits.
     user: Option<Arc<Mutex<UserRates>>>,
-    ephemerals: Rate,
+    /// None before the first: most sessions send none.
+    ephemerals: Option<Box<Rate>>,
 }
 
 impl Rates {
-    pub(super) fn new(now: Instant) -> Self {
-        Self { user: None, ephemerals: Rate::new(EPHEMERALS_PER_SECOND, EPHEMERALS_BURST, now) }
-    }
-
     /// A user opens this session, or says how long to wait.
     pub(super) fn open(
         &mut self,
@@ -132,7 +129,9 @@ impl Rates {
                 "this user sends faster than limits.sends_per_second allows",
             ),
             Request::SendEphemeral { .. } => {
-                (self.ephemerals.take(now), "this session sends ephemerals faster than it may")
+                let new = || Box::new(Rate::new(EPHEMERALS_PER_SECOND, EPHEMERALS_BURST, now));
+                let taken = self.ephemerals.get_or_insert_with(new).take(now);
+                (taken, "this session sends ephemerals faster than it may")
             }
             _ => return Ok(()),
         };
@@ -244,13 +243,13 @@ mod tests {
         let cancel = Request::CancelSend { client_id: crate::id::ClientMessageId::new(1) };
         let mut taken = 0;
         for _ in 0..5 {
-            let mut rates = Rates::new(now);
+            let mut rates = Rates::default();
             rates.open(&quotas, &limits, &user(1), now).unwrap();
             taken += usize::from(rates.take(now, &cancel).is_ok());
             assert_eq!(rates.take(now, &Request::ListDevices), Ok(()));
         }
         assert_eq!(taken, 3);
-        let mut other = Rates::new(now);
+        let mut other = Rates::default();
         other.open(&quotas, &limits, &user(2), now).unwrap();
         assert!(other.take(now, &cancel).is_ok());
     }
@@ -258,7 +257,7 @@ mod tests {
     #[test]
     fn sessions_are_counted_as_well() {
         let (quotas, limits, now) = (Quotas::default(), limits(0, 1), Instant::now());
-        let open = |at| Rates::new(at).open(&quotas, &limits, &user(1), at);
+        let open = |at| Rates::default().open(&quotas, &limits, &user(1), at);
         assert!(open(now).is_ok() && open(now).is_ok());
         let refused = open(now).unwrap_err();
         assert!(refused.detail.contains("limits.sessions_per_second"));
@@ -272,7 +271,7 @@ mod tests {
         let mut most = 0;
         for number in 0..50_000 {
             now += Duration::from_millis(1);
-            Rates::new(now).open(&quotas, &limits, &user(number), now).unwrap();
+            Rates::default().open(&quotas, &limits, &user(number), now).unwrap();
             most = most.max(quotas.users.lock().rates.len());
         }
         assert!(most <= 2 * USERS_FIRST, "{most}");

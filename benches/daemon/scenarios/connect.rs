@@ -14,6 +14,8 @@ use crate::{figures::Outcome, link::Link, load::adopt_all, server::Target, visit
 const TOGETHER: usize = 64;
 /// Devices that come back in turn.
 const DEVICES: usize = 2048;
+/// The daemon is looked at so long after something has happened.
+const SETTLED: Duration = Duration::from_secs(2);
 
 /// Devices come back in turn for this long: connects per second, and how many.
 async fn come_back(target: &Rc<Target>, length: Duration) -> (f64, f64) {
@@ -54,6 +56,8 @@ pub async fn idle(bench: &Bench, count: usize, tls: bool) -> Outcome {
     LocalSet::new()
         .run_until(async {
             let server = bench.server();
+            // What the start has used for a moment is given back.
+            tokio::time::sleep(SETTLED).await;
             let before = server.resident();
             bench.step(&format!("{count} sessions"));
             let start = Instant::now();
@@ -71,9 +75,10 @@ pub async fn idle(bench: &Bench, count: usize, tls: bool) -> Outcome {
                 }
             };
             let spent = start.elapsed().as_secs_f64();
-            tokio::time::sleep(Duration::from_secs(1)).await;
+            tokio::time::sleep(SETTLED).await;
             let each = (server.resident() - before) as f64 / count as f64 / 1024.0;
             outcome.add("resident / session", each, "KiB");
+            outcome.add("resident without sessions", before as f64 / 1024.0 / 1024.0, "MiB");
             outcome.add("new devices/s", count as f64 / spent, "");
             let window = bench.watch(&server);
             tokio::time::sleep(bench.length).await;
