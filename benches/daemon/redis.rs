@@ -1,7 +1,8 @@
 //! The same load on Redis with an append-only file that is synced before every answer, if Redis is
-//! installed: the shortest work that still keeps and delivers. A message is one `ZADD` to the inbox of
-//! its recipient and one `PUBLISH` to who is there. There is no history, no unread, no copy for the
-//! sender, no bound of the inbox, no idempotency, no token.
+//! installed: the shortest work that still numbers, keeps and delivers. A message is one call of a script:
+//! `INCR` numbers it, `ZADD` keeps it under that number in the inbox of its recipient, `PUBLISH` tells who is
+//! there, number included. (A script, because several may write to one inbox.) There is no history, no unread,
+//! no copy for the sender, no bound of the inbox, no idempotency, no token.
 
 use std::{
     collections::VecDeque,
@@ -27,8 +28,11 @@ use crate::load::{Tally, content};
 const READ_BYTES: usize = 256 * 1024;
 /// How long Redis may take to listen.
 const START_PATIENCE: Duration = Duration::from_secs(10);
-/// Answers to one message: of ZADD and of PUBLISH.
-const ANSWERS: usize = 2;
+const SCRIPT: &str = "local n = redis.call('INCR', KEYS[1])
+local numbered = string.format('%020d', n) .. ARGV[1]
+redis.call('ZADD', KEYS[2], n, numbered)
+redis.call('PUBLISH', ARGV[2], numbered)
+return n";
 
 /// Redis as a child process, killed at the end.
 pub struct Redis {
@@ -94,7 +98,8 @@ impl Redis {
         stream.read_exact(&mut answer).await.expect("a connection");
         assert_eq!(answer, confirmed.as_bytes(), "subscribed");
         // All that comes has one length.
-        let each = command(&[b"message", name(pair).as_bytes(), &member(pair, 0)]).len();
+        let numbered = [&[b'0'; 20][..], &content(pair as u64)].concat();
+        let each = command(&[b"message", name(pair).as_bytes(), &numbered]).len();
         async move {
             let (mut scratch, mut rest) = (vec![0; READ_BYTES], 0);
             loop {
@@ -115,14 +120,17 @@ impl Redis {
         tally: Rc<Tally>,
     ) -> impl Future<Output = ()> + 'static {
         let mut stream = self.connect().await;
+        let load = command(&[b"SCRIPT", b"LOAD", SCRIPT.as_bytes()]);
+        stream.write_all(&load).await.expect("a connection");
+        let mut hash = [0; "$40\r\n".len() + 40 + 2];
+        stream.read_exact(&mut hash).await.expect("a connection");
+        let message = message(&hash[5..45], pair);
         async move {
-            let (message, mut scratch) = (Message::new(pair), vec![0; READ_BYTES]);
-            let mut output = BytesMut::new();
-            let (mut sent_at, mut sent, mut answers) = (VecDeque::new(), 0, 0);
+            let (mut scratch, mut output) = (vec![0; READ_BYTES], BytesMut::new());
+            let mut sent_at = VecDeque::new();
             loop {
                 while sent_at.len() < window {
-                    sent += 1;
-                    message.put(sent, &mut output);
+                    output.extend_from_slice(&message);
                     sent_at.push_back(Instant::now());
                 }
                 stream.write_all(&output).await.expect("a connection");
@@ -131,9 +139,7 @@ impl Redis {
                 assert!(count > 0, "Redis has closed the connection");
                 let said = &scratch[..count];
                 assert!(!said.contains(&b'-'), "{}", String::from_utf8_lossy(said));
-                answers += said.iter().filter(|byte| **byte == b'\n').count();
-                while answers >= ANSWERS {
-                    answers -= ANSWERS;
+                for _ in said.iter().filter(|byte| **byte == b'\n') {
                     tally.ack(sent_at.pop_front().expect("an answer belongs to a message"));
                 }
             }
@@ -152,11 +158,6 @@ fn name(pair: usize) -> String {
     format!("r{pair}")
 }
 
-/// What a sorted set keeps once for each message.
-fn member(pair: usize, number: u64) -> Vec<u8> {
-    [&number.to_be_bytes()[..], &content(pair as u64)].concat()
-}
-
 fn command(words: &[&[u8]]) -> Vec<u8> {
     let mut command = format!("*{}\r\n", words.len()).into_bytes();
     for word in words {
@@ -167,33 +168,10 @@ fn command(words: &[&[u8]]) -> Vec<u8> {
     command
 }
 
-/// Both commands of a message: all of them but three numbers is made once.
-struct Message {
-    bytes: Vec<u8>,
-    score: usize,
-    members: [usize; 2],
-}
-
-impl Message {
-    fn new(pair: usize) -> Self {
-        let (name, member) = (name(pair), member(pair, 0));
-        let (inbox, score) = (format!("inbox:{name}"), format!("{:020}", 0));
-        let mut bytes = command(&[b"ZADD", inbox.as_bytes(), score.as_bytes(), &member]);
-        let after = format!("\r\n${}\r\n", member.len()).len() + member.len() + 2;
-        let first = bytes.len() - member.len() - 2;
-        let score = bytes.len() - after - score.len();
-        bytes.extend_from_slice(&command(&[b"PUBLISH", name.as_bytes(), &member]));
-        let second = bytes.len() - member.len() - 2;
-        Self { bytes, score, members: [first, second] }
-    }
-
-    fn put(&self, number: u64, output: &mut BytesMut) {
-        let start = output.len();
-        output.extend_from_slice(&self.bytes);
-        let mut patch = |at: usize, bytes: &[u8]| {
-            output[start + at..start + at + bytes.len()].copy_from_slice(bytes);
-        };
-        patch(self.score, format!("{number:020}").as_bytes());
-        self.members.iter().for_each(|at| patch(*at, &number.to_be_bytes()));
-    }
+/// The command of a message, which needs no number of its own: the script gives it one.
+fn message(hash: &[u8], pair: usize) -> Vec<u8> {
+    let name = name(pair);
+    let keys = [format!("seq:{name}"), format!("inbox:{name}")];
+    let [seq, inbox] = keys.each_ref().map(|key| key.as_bytes());
+    command(&[b"EVALSHA", hash, b"2", seq, inbox, &content(pair as u64), name.as_bytes()])
 }

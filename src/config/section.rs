@@ -175,9 +175,10 @@ sections! {
         /// Size at which the journal starts a new segment.
         #[serde(with = "size")]
         segment_bytes: u64 = 32 << 20,
-        /// Memory for recent commits that are in the journal and not yet in the trees.
+        /// Memory for recent commits that are in the journal and not yet in the trees. They are moved there when
+        /// half of it is in use; what is being moved counts.
         #[serde(with = "size")]
-        memory_bytes: u64 = 64 << 20,
+        memory_bytes: u64 = 192 << 20,
         /// Memory for pages of the trees.
         #[serde(with = "size")]
         cache_bytes: u64 = 256 << 20,

@@ -12,6 +12,8 @@ use std::{
 const COUNTS_MAX: u64 = 64;
 /// ... of so many.
 const MEMORY: u64 = 512;
+/// Commands come one by one while no more than so many, in thousandths, make a batch.
+const LONE_MAX: u64 = 2000;
 
 /// Told by whoever makes a batch, asked by all others.
 #[derive(Debug, Default)]
@@ -22,6 +24,8 @@ pub(super) struct Pace {
     command: AtomicU64,
     /// The same of a flush that is not a command's own.
     flush: AtomicU64,
+    /// Commands to a batch, in thousandths: the same.
+    batch: AtomicU64,
 }
 
 impl Pace {
@@ -41,6 +45,12 @@ impl Pace {
         move_mean(&self.command, cost, weight);
         // One flush is as good as another: a disk that stood still is soon forgotten.
         move_mean(&self.flush, u64::try_from(flush.as_nanos()).unwrap_or(u64::MAX), COUNTS_MAX);
+        move_mean(&self.batch, commands.saturating_mul(1000), COUNTS_MAX);
+    }
+
+    /// Whether commands come one by one: where they come together a batch of one makes the others wait.
+    pub(super) fn is_lone(&self) -> bool {
+        self.batch.load(Ordering::Relaxed) <= LONE_MAX
     }
 
     /// How long flushes take.
@@ -108,6 +118,16 @@ mod tests {
         assert!(pace.wait(1) > 1000 * MILLI);
         (0..20).for_each(|_| pace.did(1, false, MILLI, MILLI));
         assert!(pace.wait(1) < 200 * MILLI, "{:?}", pace.wait(1));
+    }
+
+    #[test]
+    fn what_comes_together_is_not_lone_until_it_comes_one_by_one() {
+        let pace = Pace::default();
+        assert!(pace.is_lone());
+        pace.did(20, false, MILLI, MILLI);
+        assert!(!pace.is_lone());
+        (0..20).for_each(|_| pace.did(1, false, MILLI, MILLI));
+        assert!(pace.is_lone());
     }
 
     #[test]

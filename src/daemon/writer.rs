@@ -7,7 +7,7 @@
 //! with the load.
 //!
 //! A connection drives ([`Submitter::drive`]) only if nobody else does, for one batch of few short commands,
-//! and only while flushes are fast ([`FLUSH_MAX`]): a worker of the runtime is held for that long, and with
+//! and only while commands come one by one and flushes are fast ([`FLUSH_MAX`]): a worker of the runtime is held for that long, and with
 //! one worker never. That spares a message on its own two wake-ups. All else is the thread's: timers, long
 //! commands, what a full disk holds up, the end. Decision 0022.
 
@@ -103,7 +103,8 @@ impl Submitter {
         if self.waiting_bytes.load(Ordering::Relaxed) + bytes > WAITING_BYTES_MAX {
             return Err(Overloaded);
         }
-        let quietly = self.shares && command.is_short() && self.pace.flush() <= FLUSH_MAX;
+        let lone = self.pace.is_lone() && self.pace.flush() <= FLUSH_MAX;
+        let quietly = self.shares && command.is_short() && lone;
         let feed = Arc::clone(feed);
         self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
         let since = Instant::now();

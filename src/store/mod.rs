@@ -97,12 +97,12 @@ pub struct StoreConfig {
 }
 
 impl StoreConfig {
-    /// The defaults: 64 MiB memory, 256 MiB cache, 32 MiB segments, 5 s; a random epoch.
+    /// The defaults: 192 MiB memory, 256 MiB cache, 32 MiB segments, 5 s; a random epoch.
     #[must_use]
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         Self {
             dir: dir.into(),
-            memory_bytes: 64 << 20,
+            memory_bytes: 192 << 20,
             cache_bytes: 256 << 20,
             segment_bytes: 32 << 20,
             checkpoint_interval: Duration::from_secs(5),

@@ -209,7 +209,7 @@ fn logs_keep_every_secret() {
         ]);
         let token = daemon.token("alice");
         talk(&daemon);
-        until("a job that fails", || daemon.log().contains("job").then_some(()));
+        daemon.wait_log("job");
         daemon.crash();
         talk_again(&daemon);
         daemon.restart();

@@ -281,7 +281,7 @@ fn large_frames_share_what_there_is() {
             (client, rest)
         })
         .collect();
-    until("one to wait", || daemon.log().contains("waits for its share").then_some(()));
+    daemon.wait_log("waits for its share");
     daemon.login("bob", "phone").send(peer("carol"), 1, "small");
     for (client, rest) in &mut slow {
         client.write(rest);

@@ -447,7 +447,7 @@ fn typing_that_nobody_reads_gives_way() {
     assert_eq!(last.as_deref(), Some(&b"4:19"[..]), "the newest is worth most");
     daemon.terminate();
     assert!(daemon.ended().success());
-    assert!(daemon.log().contains("gave way"), "{}", daemon.log());
+    daemon.wait_log("gave way");
 }
 
 #[test]

@@ -206,7 +206,7 @@ fn what_cannot_be_read_stays_as_it_is() {
     let aside = key.with_extension("aside");
     fs::rename(&key, &aside).unwrap();
     daemon.reload();
-    assert!(daemon.log().contains("there is no key"), "{}", daemon.log());
+    daemon.wait_log("there is no key");
     alive(&mut alice);
     fs::rename(&aside, &key).unwrap();
     let errors = daemon.log().matches("ERROR").count();

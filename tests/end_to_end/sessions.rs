@@ -144,7 +144,7 @@ fn a_drain_under_load_loses_nothing_that_was_acked() {
     bob.end().gone(GoAwayReason::Draining);
     let acked: Vec<Vec<u64>> = senders.into_iter().map(|sender| sender.join().unwrap()).collect();
     assert!(daemon.ended().success());
-    assert!(daemon.log().contains("everything acked is on disk"), "the log has another opinion");
+    daemon.wait_log("everything acked is on disk");
 
     daemon.relaunch();
     let mut bob = daemon.resume("bob", "phone", Position { epoch, seq: 0 });

@@ -43,7 +43,7 @@ fn descriptors_are_left_for_the_store_whoever_connects() {
     assert!(daemon.ended().success());
     daemon.under(&["prlimit", "--nofile=300:300"]);
     daemon.relaunch();
-    assert!(daemon.log().contains("too few files may be open"), "{}", daemon.log());
+    daemon.wait_log("too few files may be open");
     let mut alice = daemon.login("alice", "phone");
     let mut sessions: Vec<Client> = Vec::new();
     let mut strangers: Vec<TcpStream> = Vec::new();
@@ -83,7 +83,7 @@ fn descriptors_that_are_gone_stop_accepting_and_nothing_else() {
     // The kernel takes the connection; the daemon cannot yet.
     let mut waiting = daemon.connect();
     let hello = waiting.post(Body::Hello(daemon.greeting("carol", "phone")));
-    until("the daemon to meet its limit", || daemon.log().contains("cannot accept").then_some(()));
+    daemon.wait_log("cannot accept");
     for number in 2..=20 {
         let ack = alice.send(peer("bob"), number, "x");
         bob.synced(ack.history_seq);

@@ -77,7 +77,7 @@ fn what_nobody_takes_is_given_up() {
     let mut alice = world.daemon.login("alice", "phone");
     world.hook.close();
     alice.send(peer("bob"), 1, "1");
-    until("the job to expire", || world.daemon.log().contains("a push has expired").then_some(()));
+    world.daemon.wait_log("a push has expired");
     world.hook.open();
     world.hook.forget();
     world.came(&[]);

@@ -62,7 +62,7 @@ fn a_stop_does_not_wait_for_a_hook_that_does_not_answer() {
     let (mut world, _alice, seq, answer) = post_in_hand();
     world.daemon.terminate();
     assert!(world.daemon.ended().success());
-    assert!(world.daemon.log().contains("the next start posts it again"), "{}", world.daemon.log());
+    world.daemon.wait_log("the next start posts it again");
     drop(answer);
     world.hook.taken(("bob", "phone", "MESSAGE", seq));
     world.hook.forget();

@@ -164,11 +164,14 @@ impl Daemon {
         self.child.try_wait().expect("wait").is_none()
     }
 
-    /// Waits for its end.
+    /// Waits for its end, and until all it has logged is here.
     #[track_caller]
     pub fn ended(&mut self) -> ExitStatus {
         let child = &mut self.child;
-        until("the end of the daemon", || child.try_wait().expect("wait"))
+        let status = until("the end of the daemon", || child.try_wait().expect("wait"));
+        // The thread that reads it has a share as long as something may come.
+        until("the end of the log", || (Arc::strong_count(&self.log) == 1).then_some(()));
+        status
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -202,6 +205,12 @@ impl Daemon {
     /// What it has logged so far.
     pub fn log(&self) -> String {
         self.log.lock().expect("log").clone()
+    }
+
+    /// Waits until it has logged this: what it logs comes a moment after what it answers.
+    #[track_caller]
+    pub fn wait_log(&self, text: &str) {
+        until(&format!("the log to say {text:?}"), || self.log().contains(text).then_some(()));
     }
 
     /// A connection on which nothing has been said.
