@@ -119,7 +119,7 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "idle",
-        says: "10,000 live sessions that do nothing",
+        says: "10,000 live sessions that do nothing, beside 200",
         run: |bench| Box::pin(connect::idle(bench, 10_000, false)),
     },
     Scenario {
