@@ -12,7 +12,7 @@ use roamd::{
     },
 };
 
-use crate::support::{Client, Daemon, conversation, daemon::until, peer, text};
+use crate::support::{Client, Daemon, conversation, peer, text};
 
 /// What no log may have. Long and without a regular pattern, so that it is nowhere by chance.
 const CONTENT: &str = "Wj4kTq9-content-Vb2xLr";
