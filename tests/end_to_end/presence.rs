@@ -281,7 +281,9 @@ fn stall(client: &mut Client, id: &str) -> Vec<u64> {
         max_bytes: 512 * 1024,
         ..FetchHistory::default()
     };
-    (0..100).map(|_| client.post(Body::FetchHistory(page.clone()))).collect()
+    let pages = (0..100).map(|_| client.post(Body::FetchHistory(page.clone()))).collect();
+    client.wait_full();
+    pages
 }
 
 /// However fast a device changes and however slowly a follower reads, what waits is bounded and the

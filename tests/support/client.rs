@@ -23,7 +23,7 @@ use roamd::{
     },
 };
 
-use super::DEADLINE;
+use super::{DEADLINE, daemon::until};
 use crate::expect;
 
 /// How a connection ended.
@@ -63,6 +63,11 @@ pub enum Came {
     News(ConversationPush),
     CaughtUp(CaughtUp),
 }
+
+/// More than the system keeps for a connection that nobody reads.
+const FULL_BYTES_MAX: usize = 16 << 20;
+/// A connection is full when nothing more has come for so many looks.
+const FULL_LOOKS: u32 = 20;
 
 /// A connection and what has come over it.
 pub struct Client {
@@ -122,6 +127,19 @@ impl Client {
             reset: false,
             heard: None,
         }
+    }
+
+    /// Waits until the server has begun to write and can write no more, for nobody reads.
+    #[track_caller]
+    pub fn wait_full(&self) {
+        let (mut before, mut still) = (0, 0);
+        let mut all = vec![0; FULL_BYTES_MAX];
+        until("the connection to be full", || {
+            let now = self.stream.peek(&mut all).unwrap_or(0);
+            still = if now > 0 && now == before { still + 1 } else { 0 };
+            before = now;
+            (still >= FULL_LOOKS).then_some(())
+        });
     }
 
     /// Keeps every frame from now on as text.
