@@ -148,6 +148,16 @@ fn a_wrong_scenario_is_refused_with_the_name_of_the_key() {
 
 /// A swarm against a daemon behind a proxy that changes one byte of one content on its way to a device.
 #[test]
+fn more_devices_than_files_are_refused_before_they_wait_for_ever() {
+    let limited = "ulimit -n 300 && exec \"$0\" swarm run chat --users 1000";
+    let output = Command::new("sh").args(["-c", limited, env!("CARGO_BIN_EXE_roam")]).output();
+    let output = output.unwrap();
+    ends_with(&output, 3);
+    let told = text(&output.stderr);
+    assert!(told.contains("1000 devices need 1256 open files, and 300 are allowed"), "{told}");
+}
+
+#[test]
 fn a_broken_guarantee_is_status_7_and_says_where() {
     let daemon = Daemon::start();
     let folder = tempfile::tempdir().unwrap();

@@ -141,12 +141,13 @@ pub struct ScenariosArgs {
     name: Option<String>,
 }
 
+/// Files beside one for each device; a daemon of the swarm's own is allowed as many.
+const FILES_BESIDE: u64 = 256;
+
 /// Runs the command.
 #[must_use]
 pub fn run(global: &Global, command: &SwarmCommand) -> Exit {
     let output = Output::new(global.output);
-    // Every device needs a connection on both sides.
-    let _ = rlimit::increase_nofile_limit(u64::MAX);
     let outcome = match command {
         SwarmCommand::Run(args) => run_once(global, args, output),
         SwarmCommand::Capacity(args) => capacity(global, args, output),
@@ -227,8 +228,23 @@ fn scenario(name: &str, place: &Where, rate: Option<f64>) -> Result<Scenario, Fa
     })
 }
 
+/// Says it now when there are too few files for the devices: later they would only never come.
+fn enough_files(scenario: &Scenario) -> Result<(), Failure> {
+    let devices = u64::from(scenario.users) * u64::from(scenario.devices);
+    let wanted = devices + FILES_BESIDE;
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(most) if most < wanted => Err(Failure::new(
+            Exit::Configuration,
+            format!("{devices} devices need {wanted} open files, and {most} are allowed"),
+            "raise that (ulimit -n), or say fewer --users",
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// Starts or finds the daemon, and runs the scenario.
 fn perform(global: &Global, place: &Where, scenario: &Scenario) -> Result<Record, Failure> {
+    enough_files(scenario)?;
     let folder = Folder::new();
     let target = target(global, place, scenario, &folder.0)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
